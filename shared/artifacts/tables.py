@@ -1,0 +1,201 @@
+"""Parquet tables: rows of the pipeline and plain records, zstd, written in row groups that pages can be cut from."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.domain.rows import ROW_SCHEMA_VERSION, InstructionRow
+
+ROW_GROUP_ROWS = 500
+
+_CHECK = pa.struct([("kind", pa.string()), ("parameters", pa.string())])
+"""A check's parameters differ by kind: kept as JSON text."""
+
+_PREFERENCE = pa.struct(
+    [
+        ("dimension", pa.string()),
+        ("subdimension", pa.string()),
+        ("preference", pa.string()),
+        ("description", pa.string()),
+        ("pole", pa.string()),
+        ("seed_name", pa.string()),
+        ("check", _CHECK),
+    ]
+)
+
+_PROVENANCE = pa.struct(
+    [
+        ("stage", pa.string()),
+        ("provider", pa.string()),
+        ("model", pa.string()),
+        ("prompt_version", pa.string()),
+        ("seed", pa.int64()),
+        ("temperature", pa.float64()),
+        ("top_p", pa.float64()),
+        ("max_tokens", pa.int64()),
+        ("attempts", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+    ]
+)
+
+_FACET = pa.struct(
+    [
+        ("index", pa.int64()),
+        ("preferences", pa.list_(_PREFERENCE)),
+        ("system", pa.string()),
+        ("system_form", pa.string()),
+        ("response", pa.string()),
+        ("finish_reason", pa.string()),
+        ("check_results", pa.map_(pa.string(), pa.string())),
+        ("scores", pa.map_(pa.string(), pa.float64())),
+        ("rejection", pa.struct([("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])),
+        ("provenance", pa.list_(_PROVENANCE)),
+    ]
+)
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string()),
+        pa.field("instruction", pa.string()),
+        pa.field("main_source", pa.string()),
+        pa.field("original_source", pa.string()),
+        pa.field("source_row", pa.int64()),
+        pa.field("language", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("facets", pa.list_(_FACET)),
+    ],
+    metadata={"schema_version": ROW_SCHEMA_VERSION},
+)
+
+REJECTED_ROW_SCHEMA = pa.schema(
+    [
+        pa.field("main_source", pa.string()),
+        pa.field("source_row", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("text", pa.string()),
+    ],
+    metadata={"schema_version": "rejected-row/1"},
+)
+
+
+class TableWriter:
+    """Writes records batch by batch: memory holds one row group. Use as a context manager; `rows` counts."""
+
+    def __init__(self, path: Path, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._row_group_rows = row_group_rows
+        self._pending: list[Mapping[str, Any]] = []
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self._pending.append(record)
+        self.rows += 1
+        if len(self._pending) >= self._row_group_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self._schema))
+            self._pending = []
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+
+def row_to_record(row: InstructionRow) -> dict[str, Any]:
+    """The row as a record of ROW_SCHEMA."""
+    record: dict[str, Any] = msgspec.to_builtins(row)
+    for facet in record["facets"]:
+        for preference in facet["preferences"]:
+            check = preference["check"]
+            if check is not None:
+                check["parameters"] = orjson.dumps(check.get("parameters", {}), option=orjson.OPT_SORT_KEYS).decode()
+        facet["check_results"] = list(facet["check_results"].items())
+        facet["scores"] = list(facet["scores"].items())
+    return record
+
+
+def record_to_row(record: dict[str, Any]) -> InstructionRow:
+    """The inverse of `row_to_record`; raises msgspec.ValidationError for a record of another schema."""
+    for facet in record["facets"] or ():
+        for preference in facet["preferences"]:
+            if preference["check"] is not None:
+                preference["check"]["parameters"] = orjson.loads(preference["check"]["parameters"])
+        facet["check_results"] = dict(facet["check_results"] or ())
+        facet["scores"] = dict(facet["scores"] or ())
+    return msgspec.convert(record, InstructionRow)
+
+
+def write_rows(path: Path, rows: Iterable[InstructionRow]) -> int:
+    """Write pipeline rows to `path`; returns how many."""
+    with TableWriter(path, ROW_SCHEMA) as writer:
+        for row in rows:
+            writer.write(row_to_record(row))
+    return writer.rows
+
+
+def iterate_rows(path: Path, batch: int = ROW_GROUP_ROWS) -> Iterator[InstructionRow]:
+    """Read pipeline rows with at most `batch` in memory."""
+    with pq.ParquetFile(path) as file:
+        for records in file.iter_batches(batch_size=batch):
+            for record in records.to_pylist():
+                yield record_to_row(record)
+
+
+def read_rows(path: Path) -> list[InstructionRow]:
+    """All rows of one part."""
+    return list(iterate_rows(path))
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
+    """Write plain records of `schema`; returns how many."""
+    with TableWriter(path, schema) as writer:
+        for record in records:
+            writer.write(record)
+    return writer.rows
+
+
+def iterate_records(
+    path: Path, columns: Sequence[str] | None = None, batch: int = ROW_GROUP_ROWS
+) -> Iterator[dict[str, Any]]:
+    """Read records as dicts with at most `batch` in memory."""
+    with pq.ParquetFile(path) as file:
+        for records in file.iter_batches(batch_size=batch, columns=list(columns) if columns else None):
+            yield from records.to_pylist()
+
+
+def page_of(path: Path, offset: int, limit: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Records `offset` to `offset + limit`, reading only the row groups that hold them."""
+    with pq.ParquetFile(path) as file:
+        start, groups, first = 0, [], None
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if start + rows > offset and start < offset + limit:
+                groups.append(group)
+                first = start if first is None else first
+            start += rows
+        if first is None:
+            return []
+        table = file.read_row_groups(groups, columns=list(columns) if columns else None)
+        records: list[dict[str, Any]] = table.slice(offset - first, limit).to_pylist()
+        return records
+
+
+def batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most `size` items."""
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

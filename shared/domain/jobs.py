@@ -1,0 +1,149 @@
+"""The job spec: everything a user may set, frozen at submission. Unknown fields are refused.
+
+Every stage's parameter model is here, so that submission can check a whole job before any work starts, and so that the
+spec stored with a job is the resolved configuration of everything made by it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.domain.plan import StageKind
+
+
+class SpecModel(BaseModel):
+    """Base of all spec parts: unknown fields are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelChoice(SpecModel):
+    """A model of a provider that the operator configured. A job can never name a URL."""
+
+    provider: str = Field(min_length=1, max_length=64, examples=["simulator", "openai"])
+    model: str = Field(min_length=1, max_length=200)
+
+
+class FieldMapping(SpecModel):
+    """Where the fields of a source are found in one of its rows.
+
+    Each value is a JSONPath (starts with `$`) or a template with `{column}` slots that may hold dotted paths and list
+    positions, such as `{turns.0}`. A list of several messages is reduced to its first user turn.
+    """
+
+    instruction: str
+    main_source: str | None = None
+    original_source: str | None = None
+
+
+class Source(SpecModel):
+    """One set of instructions: exactly one of `file` (an uploaded file), `hub` (a Hub data set) and `bundled`."""
+
+    file: str | None = Field(default=None, description="id of an uploaded file, as POST /v1/files returned it")
+    hub: str | None = Field(default=None, description="Hub data set name, such as org/name")
+    bundled: str | None = Field(default=None, description="a set the project carries: `demo`")
+    hub_config: str | None = None
+    hub_split: str = "train"
+    hub_revision: str | None = None
+    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
+    mapping: str | FieldMapping = Field(default="auto", description="a ready mapping's name, or the mapping itself")
+    name: str | None = Field(
+        default=None, description="main_source of rows whose mapping sets none; default: file name"
+    )
+    limit: int | None = Field(default=None, ge=1, description="take at most so many rows from the front")
+
+    @model_validator(mode="after")
+    def exactly_one_place(self) -> "Source":
+        given = [name for name in ("file", "hub", "bundled") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source names exactly one of file, hub and bundled; seen: {given or 'none'}")
+        return self
+
+
+class CurateParameters(SpecModel):
+    near_duplicate_threshold: float | None = Field(
+        default=0.8, gt=0, le=1, description="Jaccard similarity of word 3-gram sets; null turns the removal off"
+    )
+    remove_personas: bool = Field(
+        default=True, description="drop instructions that already state a persona or preference"
+    )
+    decontaminate_against: tuple[str, ...] = Field(default=(), description="ids of uploaded benchmark files")
+    decontamination_ngram: int = Field(default=13, ge=3, le=50, description="words in a row that count as overlap")
+    minimum_characters: int = Field(default=8, ge=1)
+    maximum_characters: int = Field(default=16_000, ge=1)
+    limit: int | None = Field(default=None, ge=1, description="keep so many instructions, drawn by seed")
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes to keep; empty keeps all")
+
+
+class SamplingParameters(SpecModel):
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=16, le=65_536)
+
+
+class AugmentParameters(SpecModel):
+    sets_per_instruction: int = Field(default=3, ge=1, le=16)
+    sampling: SamplingParameters = SamplingParameters(max_tokens=2048)
+    maximum_set_similarity: float = Field(
+        default=0.5, gt=0, le=1, description="ROUGE-L above which two descriptions of one instruction count as the same"
+    )
+    quality_retries: int = Field(default=2, ge=0, le=10)
+
+
+class ComposeParameters(SpecModel):
+    sampling: SamplingParameters = SamplingParameters(max_tokens=1024)
+    minimum_characters: int = Field(default=80, ge=1)
+    maximum_characters: int = Field(default=3000, ge=100)
+    quality_retries: int = Field(default=2, ge=0, le=10)
+
+
+class RespondParameters(SpecModel):
+    sampling: SamplingParameters = SamplingParameters(temperature=1.0, top_p=0.9, max_tokens=4096)
+    minimum_characters: int = Field(default=2, ge=1)
+    maximum_sibling_similarity: float = Field(
+        default=0.85, gt=0, le=1, description="ROUGE-L above which two responses of one instruction count as the same"
+    )
+    quality_retries: int = Field(default=2, ge=0, le=10)
+    enforce_checks: bool = Field(default=True, description="retry, then reject, a response that fails a machine check")
+    judge_margin: float | None = Field(
+        default=None,
+        ge=0,
+        description="with a judge: own system message must score so much above the siblings'; null asks no judge",
+    )
+
+
+class AssembleParameters(SpecModel):
+    pairing: Literal["random", "mirrored"] = "random"
+    test_instruction_share: float = Field(default=0.05, ge=0, lt=1)
+    held_out_preference_share: float = Field(default=0.05, ge=0, lt=1)
+
+
+class JobSpec(SpecModel):
+    """A pipeline, or its front part with `stop_after`."""
+
+    name: str = Field(default="collection", min_length=1, max_length=120)
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
+    taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
+    teacher: ModelChoice
+    judge: ModelChoice | None = None
+    seed: int = Field(default=0, ge=0, le=2**53)
+    curate: CurateParameters = CurateParameters()
+    augment: AugmentParameters = AugmentParameters()
+    compose: ComposeParameters = ComposeParameters()
+    respond: RespondParameters = RespondParameters()
+    assemble: AssembleParameters = AssembleParameters()
+    stop_after: StageKind | None = None
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    max_reject_rate: float = Field(default=0.5, ge=0, le=1)
+    deadline_seconds: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def judge_for_margin(self) -> "JobSpec":
+        if self.respond.judge_margin is not None and self.judge is None:
+            raise ValueError("respond.judge_margin asks for a judge: set `judge` to a provider and model")
+        return self
+
+    def parameters_of(self, kind: StageKind) -> dict[str, Any]:
+        """The parameters of the stage of that kind, as stored with the stage."""
+        part = getattr(self, kind.value, None)
+        return part.model_dump(mode="json") if isinstance(part, BaseModel) else {}

@@ -1,0 +1,281 @@
+"""The tables: Postgres is the truth. Times are `timestamptz` set by the database's own clock, money is micro-dollars."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
+from sqlmodel import Field, SQLModel
+
+_NOW = sa.text("now()")
+
+
+def _json(nullable: bool = False) -> Any:
+    return sa.Column(JSONB, nullable=nullable)
+
+
+def _time(default_now: bool = False) -> Any:
+    if default_now:
+        return sa.Column(sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW)
+    return sa.Column(sa.TIMESTAMP(timezone=True), nullable=True)
+
+
+class Project(SQLModel, table=True):
+    __tablename__ = "project"
+    id: str = Field(primary_key=True)
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class ApiKey(SQLModel, table=True):
+    """A key is shown once; only its sha256 is kept. Scopes: read, write, admin."""
+
+    __tablename__ = "api_key"
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    key_sha256: str = Field(unique=True)
+    scopes: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    expires_at: datetime | None = Field(default=None, sa_column=_time())
+    revoked_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A POST with an Idempotency-Key: the same key with the same body gives the same job, with another body a 422."""
+
+    __tablename__ = "idempotency_key"
+    project_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request_sha256: str
+    job_id: str
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class UploadedFile(SQLModel, table=True):
+    __tablename__ = "uploaded_file"
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    key: str
+    sha256: str
+    size: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class StoredTaxonomy(SQLModel, table=True):
+    __tablename__ = "taxonomy"
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    version: str
+    body: dict[str, Any] = Field(sa_column=_json())
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Job(SQLModel, table=True):
+    __tablename__ = "job"
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    spec: dict[str, Any] = Field(sa_column=_json())
+    taxonomy: dict[str, Any] = Field(sa_column=_json())
+    """The taxonomy as it was at submission: frozen with the job."""
+    teacher_is_simulator: bool = False
+    state: str = Field(index=True)
+    cancel_requested_at: datetime | None = Field(default=None, sa_column=_time())
+    event_sequence: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    budget_micro_usd: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, nullable=True))
+    cost_micro_usd: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    unpriced_calls: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    max_reject_rate: float = 0.5
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    """{code, message, stage, step_id} of what failed the job."""
+    estimate: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    run_no: int = 1
+    """1, plus one per retry of the whole job."""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    settled_at: datetime | None = Field(default=None, sa_column=_time())
+    """When nothing of an ended job ran any longer and its index.json was written."""
+    deadline_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Stage(SQLModel, table=True):
+    __tablename__ = "stage"
+    __table_args__ = (sa.UniqueConstraint("job_id", "name"),)
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    ordinal: int
+    """0, 1, …; folders are named `<ordinal * 10:02d>-<name>`."""
+    name: str
+    kind: str
+    service: str
+    needs: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
+    barrier: bool
+    parameters: dict[str, Any] = Field(sa_column=_json())
+    state: str
+    partitioned: bool = False
+    """True when its steps exist."""
+    steps_total: int = 0
+    steps_succeeded: int = 0
+    ledger: dict[str, Any] = Field(sa_column=_json())
+    """shared.domain.ledger.Ledger, the sum over succeeded steps plus the progress of running ones."""
+    rows_expected: int | None = None
+    summary: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    manifest_key: str | None = None
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Step(SQLModel, table=True):
+    __tablename__ = "step"
+    __table_args__ = (
+        sa.UniqueConstraint("stage_id", "shard"),
+        sa.Index("step_by_state", "state", "queue", "not_before"),
+        sa.Index("step_by_job", "job_id", "state"),
+    )
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    stage_id: str = Field(foreign_key="stage.id")
+    shard: int = 0
+    """Shard number of a row stage; 0 for a whole step."""
+    queue: str
+    """Name of the service that runs it: the Celery queue."""
+    state: str
+    priority: int = 0
+    """The stage's ordinal: later stages first, so that shards finish."""
+    not_before: datetime | None = Field(default=None, sa_column=_time(True))
+    dispatch_no: int = 0
+    dispatched_at: datetime | None = Field(default=None, sa_column=_time())
+    failures: int = 0
+    """Tries that failed by the step's own fault: the user budget."""
+    losses: int = 0
+    """Tries lost with their worker: the infrastructure budget."""
+    last_crash: str | None = None
+    crash_repeats: int = 0
+    """The same crash three times in a row: poisoned."""
+    rows_expected: int | None = None
+    ledger: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    progress: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    summary: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Attempt(SQLModel, table=True):
+    """One try at a step. `id` is the fencing token; at most one attempt of a step runs."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        sa.Index("one_running_attempt", "step_id", unique=True, postgresql_where=sa.text("state = 'running'")),
+        sa.Index("attempt_by_lease", "lease_until", postgresql_where=sa.text("state = 'running'")),
+    )
+    id: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
+    step_id: str = Field(foreign_key="step.id", index=True)
+    worker_id: str
+    state: str
+    lease_until: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=_time(True))
+    ended_at: datetime | None = Field(default=None, sa_column=_time())
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+
+
+class Outbox(SQLModel, table=True):
+    """Doorbells to ring: written in the transaction that dispatches a step, published by the controller."""
+
+    __tablename__ = "outbox"
+    id: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
+    step_id: str
+    dispatch_no: int
+    queue: str
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Event(SQLModel, table=True):
+    """What happened to a job. `sequence` is taken under the job's row lock, so readers never miss one."""
+
+    __tablename__ = "event"
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    sequence: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    type: str
+    """job.state | stage.state | stage.progress | step.state | job.cost | note"""
+    data: dict[str, Any] = Field(sa_column=_json())
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Artifact(SQLModel, table=True):
+    __tablename__ = "artifact"
+    __table_args__ = (sa.Index("artifact_by_job", "job_id", "stage"),)
+    id: str = Field(primary_key=True)
+    project_id: str
+    job_id: str
+    stage: str
+    step_id: str | None = None
+    attempt_id: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, nullable=True))
+    name: str
+    """Path below the stage's folder (below the job's, for job-level files)."""
+    key: str = Field(unique=True)
+    kind: str
+    media_type: str
+    sha256: str
+    size: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    rows: int | None = None
+    schema_version: str | None = None
+    details: dict[str, Any] = Field(sa_column=_json())
+    """What the maker tells of it (OutputObject.metadata)."""
+    lineage: dict[str, Any] = Field(sa_column=_json())
+    """{inputs: [artifact ids], parameters, prompts, code_version}"""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Worker(SQLModel, table=True):
+    """A live worker process; rows without a heartbeat for a lease are removed by the controller."""
+
+    __tablename__ = "worker"
+    id: str = Field(primary_key=True)
+    host: str
+    process_id: int
+    roles: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
+    slots: int
+    busy: int = 0
+    draining: bool = False
+    started_at: datetime | None = Field(default=None, sa_column=_time(True))
+    heartbeat_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class CachedCompletion(SQLModel, table=True):
+    """A complete 200 answer, stored raw (zlib) before it was parsed. The key holds no row and no job."""
+
+    __tablename__ = "cached_completion"
+    key: bytes = Field(sa_column=sa.Column(BYTEA, primary_key=True))
+    project_id: str
+    provider: str
+    model: str
+    body: bytes = Field(sa_column=sa.Column(BYTEA, nullable=False))
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Usage(SQLModel, table=True):
+    """Calls, tokens and money of one stage with one model: what estimates learn from."""
+
+    __tablename__ = "usage"
+    job_id: str = Field(primary_key=True)
+    stage: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    request_class: str = Field(primary_key=True)
+    project_id: str = Field(index=True)
+    calls: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    cached_calls: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    retries: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    rate_limited: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    prompt_tokens: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    completion_tokens: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    prompt_characters: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    completion_characters: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    cost_micro_usd: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    unpriced_calls: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))

@@ -1,0 +1,73 @@
+"""Everything an operator sets, by environment variables that start with MULTIFACET_ (or an `.env`-free compose file)."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One flat list, read once per process. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="MULTIFACET_", extra="ignore", frozen=True)
+
+    database_url: str = Field(
+        default="postgresql+psycopg://multifacet@localhost/multifacet", description="SQLAlchemy URL; psycopg 3 only"
+    )
+    redis_url: str = "redis://localhost:6379/0"
+
+    artifact_store: Literal["directory", "s3"] = "directory"
+    artifact_directory: Path = Path("artifacts")
+    s3_endpoint: str = Field(default="localhost:9000", description="host:port of MinIO or any S3 server")
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_bucket: str = "multifacet"
+    s3_secure: bool = False
+
+    providers_file: Path | None = Field(
+        default=None, description="YAML of LLM providers; default: what the package ships"
+    )
+
+    authentication: Literal["keys", "loopback"] = Field(
+        default="keys", description="`loopback` asks for no key and is refused unless the api listens on 127.0.0.1"
+    )
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+    upload_limit_bytes: int = 2 << 30
+
+    lease_seconds: float = 60.0
+    heartbeat_seconds: float = 15.0
+    heartbeat_give_up_seconds: float = Field(
+        default=45.0, description="no successful heartbeat for so long: stop, write nothing"
+    )
+    cancel_grace_seconds: float = 10.0
+    controller_tick_seconds: float = 1.0
+    redispatch_seconds: float = Field(default=30.0, description="a doorbell unanswered for so long is rung again")
+    worker_slots: int = Field(default=2, ge=1, description="steps that one worker runs at once")
+    work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
+    maximum_in_flight: int = Field(default=64, ge=1, description="LLM calls that one worker process has open at once")
+    llm_request_timeout_seconds: float = Field(
+        default=180.0, gt=0, description="one try of an LLM call, then it is tried again"
+    )
+    llm_call_deadline_seconds: float = Field(
+        default=900.0,
+        gt=0,
+        description="all tries of one LLM call with the pauses between them; queueing does not count",
+    )
+    llm_circuit_open_seconds: float = Field(
+        default=30.0, gt=0, description="a provider that fails every call is left alone for so long"
+    )
+    llm_cache_ttl_seconds: float = Field(
+        default=30 * 86_400.0, gt=0, description="age at which a stored answer expires"
+    )
+
+    log_level: str = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

@@ -1,0 +1,100 @@
+"""The two shapes of a stage handler, and what a handler is given. Everything else of running a step is shared.
+
+A service's `handlers.py` exports `HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...]`; the worker imports it by the
+name of the role (`services/<role>/handlers.py`): the one composition root.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shared.domain.jobs import JobSpec
+from shared.domain.ledger import Ledger
+from shared.domain.plan import StageKind
+from shared.domain.rows import InstructionRow
+from shared.domain.taxonomy import Taxonomy
+from shared.llm.protocol import LanguageModel
+
+
+class RowContext(msgspec.Struct, frozen=True):
+    """What `process` may use. `spec` is the job's frozen spec: a handler reads its own part (`spec.augment`, …)."""
+
+    job_id: str
+    stage: str
+    spec: JobSpec
+    taxonomy: Taxonomy
+    teacher: LanguageModel
+    judge: LanguageModel | None
+
+
+class RowStageHandler(msgspec.Struct, frozen=True):
+    """A row stage. `process` fills its fields of every living facet, or rejects the facet with a reason, and returns the
+    row; it never raises for a fault of one row. StepDeferred, StepFailed and cancellation pass through it."""
+
+    kind: StageKind
+    process: Callable[[InstructionRow, RowContext], Awaitable[InstructionRow]]
+    prompt_versions: Mapping[str, str]
+    """Prompt name -> hash of its content, for manifests."""
+
+
+class InputObject(msgspec.Struct, frozen=True):
+    """An object that a whole step reads: already downloaded to `path`, its sha256 verified."""
+
+    stage: str
+    """Name of the stage that made it, or `upload`."""
+    name: str
+    """File name within the stage, such as `part-00003.parquet`, `rejected.parquet`; or the id of an upload."""
+    path: Path
+    rows: int | None
+    metadata: dict[str, Any]
+
+
+class OutputObject(msgspec.Struct, frozen=True):
+    """An object that a whole step made under its `output_folder`. `name` is relative to the stage's (or job's) folder."""
+
+    name: str
+    path: Path
+    media_type: str
+    rows: int | None = None
+    schema_version: str | None = None
+    kind: str = "file"
+    """table | report | card | manifest | file"""
+    job_level: bool = False
+    """True: lies in the job's folder (report.html, README.md, sample.jsonl) instead of the stage's."""
+    metadata: dict[str, Any] = {}
+
+
+class WholeContext(msgspec.Struct, frozen=True):
+    """What the `run` of a whole step is given. It runs in a child process of its own, without a loop.
+
+    `inputs` are the objects of all stages in `needs` (and the job's uploads, for curate). `progress(done, total, note)`
+    may be called as often as wished; it is thinned out by the runner. `stage_ledgers` holds the totals of all finished
+    stages of the job, by stage name; `facts` what else the report prints (job id, times, cost, usage per stage).
+    """
+
+    job_id: str
+    stage: str
+    spec: JobSpec
+    taxonomy: Taxonomy
+    inputs: tuple[InputObject, ...]
+    output_folder: Path
+    progress: Callable[[int, int | None, str], None]
+    stage_ledgers: Mapping[str, Ledger] = {}
+    facts: Mapping[str, Any] = {}
+
+
+class WholeResult(msgspec.Struct, frozen=True):
+    outputs: tuple[OutputObject, ...]
+    ledger: Ledger
+    summary: dict[str, Any] = {}
+    """Small JSON kept with the step and shown on the job page."""
+
+
+class WholeStepHandler(msgspec.Struct, frozen=True):
+    """A whole step. `run` is `package.module:function` taking a WholeContext and returning a WholeResult: named, not
+    imported, so that the worker process never loads what only the child needs."""
+
+    kind: StageKind
+    run: str

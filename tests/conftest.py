@@ -1,0 +1,67 @@
+"""Fixtures over real servers, started once per test process and only when a test asks for them."""
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import create_engine as create_sync_engine
+from sqlmodel import SQLModel
+
+from services.cli.embedded.postgres import EmbeddedPostgres
+from services.cli.embedded.redis import EmbeddedRedis
+from shared.settings import Settings
+from tests.support.servers import running_postgres, running_redis, running_s3
+
+for _name in [name for name in os.environ if name.endswith("_API_KEY")]:
+    del os.environ[_name]  # no test may reach a real provider
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: EmbeddedPostgres) -> str:
+    """SQLAlchemy URL of a fresh database that holds all tables, one per test module."""
+    import shared.metadata.tables  # noqa: F401
+
+    name = f"test_{uuid4().hex[:12]}"
+    postgres_server.create_database(name)
+    url = postgres_server.url(name)
+    engine = create_sync_engine(url)
+    SQLModel.metadata.create_all(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_settings(s3_endpoint: str) -> Settings:
+    """Settings of a store in a bucket of its own (not made yet: `S3Store.ensure_bucket`)."""
+    return Settings(
+        artifact_store="s3",
+        s3_endpoint=s3_endpoint,
+        s3_access_key="testing-key",
+        s3_secret_key=SecretStr("testing-secret"),
+        s3_bucket=f"test-{uuid4().hex[:12]}",
+    )

@@ -1,0 +1,1 @@
+"""Taxonomies that the project carries, as YAML."""

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     authentication: Literal["keys", "loopback"] = Field(
         default="keys", description="`loopback` asks for no key and is refused unless the api listens on 127.0.0.1"
     )
+    bootstrap_key: SecretStr = Field(
+        default=SecretStr(""), description="an admin key of project `default` that the api makes sure of when it starts"
+    )
+    bootstrap_key_file: Path | None = Field(default=None, description="file with that key; stands before the variable")
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     upload_limit_bytes: int = 2 << 30

@@ -1,0 +1,73 @@
+"""A psycopg connection that outlives the database's restarts: work is held back during an outage, not lost."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from sqlalchemy.engine import make_url
+
+Result = TypeVar("Result")
+_log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE = 2.0
+
+
+def connection_string(database_url: str) -> str:
+    """The libpq URL of a SQLAlchemy URL."""
+    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+class DurableConnection:
+    """One connection, opened on first use, used by one piece of work at a time."""
+
+    def __init__(self, database_url: str, name: str) -> None:
+        self._conninfo = connection_string(database_url)
+        self._name = name
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._lock = asyncio.Lock()
+
+    async def run(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[Result]]) -> Result:
+        """The result of `work`, which is given a connection in autocommit mode.
+
+        A lost or refused connection, and any other operational fault of the server (no space, deadlock, shutdown), is
+        waited out: `work` runs again on a new connection, for as long as it takes. It must therefore be one transaction,
+        and must bear to run twice when the connection broke in its commit.
+        """
+        async with self._lock:
+            failures = 0
+            while True:
+                try:
+                    if self._connection is None:
+                        self._connection = await psycopg.AsyncConnection.connect(
+                            self._conninfo,
+                            autocommit=True,
+                            connect_timeout=5,
+                            keepalives_idle=10,
+                            keepalives_interval=5,
+                            keepalives_count=3,
+                            application_name=f"multifacet-{self._name}",
+                        )
+                    result = await work(self._connection)
+                except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+                    await self._drop()
+                    if failures == 0:
+                        _log.warning("database_unreachable", connection=self._name, error=str(error)[:300])
+                    failures += 1
+                    await asyncio.sleep(min(_LONGEST_PAUSE, 0.05 * 2.0**failures))
+                except asyncio.CancelledError:
+                    await self._drop()
+                    raise
+                else:
+                    if failures:
+                        _log.info("database_reachable_again", connection=self._name, failures=failures)
+                    return result
+
+    async def close(self) -> None:
+        await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,226 @@
+"""What a job will take before it is submitted: calls, tokens and money per stage.
+
+A default model of every request class (how many calls a row needs, how many characters they hold) is corrected by what
+earlier jobs of the project really took with the same model: one factor each for calls (retries for quality included),
+prompt characters and answer characters. Characters become tokens by the characters per token that the provider's own usage
+figures showed, so no tokenizer is needed.
+"""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.domain.jobs import JobSpec, ModelChoice
+from shared.domain.plan import plan_until
+from shared.domain.taxonomy import Taxonomy
+from shared.llm.prices import cost_micro_usd
+from shared.llm.providers import Providers
+from shared.llm.wire import CHARACTERS_PER_TOKEN
+
+USUAL_INSTRUCTION_CHARACTERS = 200.0
+"""Assumed of earlier jobs whose own average is not known."""
+_JOBS_LEARNED_FROM = 20
+
+
+class StageEstimate(BaseModel):
+    """Calls, tokens and cost of one request class of one stage. `cost_micro_usd` is None when no price is known."""
+
+    stage: str
+    request_class: str
+    provider: str
+    model: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_micro_usd: int | None
+    learned: bool
+    """True when earlier jobs of the project corrected the figures."""
+
+
+class Estimate(BaseModel):
+    """The whole job. Answers that are already in the cache cost nothing and are not taken off here."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_micro_usd: int | None
+    characters_per_token: float
+    """Of the teacher, over prompts and answers."""
+    average_instruction_characters: float
+    rows: int
+    stages: list[StageEstimate]
+
+
+class _Expectation(msgspec.Struct, frozen=True):
+    """The default model of one request class: calls per row, and characters of one call."""
+
+    calls_per_row: float
+    prompt_characters: float
+    completion_characters: float
+
+
+class _Learned(msgspec.Struct):
+    """Sums over earlier jobs: what was expected of them by the default model, and what they took."""
+
+    expected_calls: float = 0.0
+    calls: float = 0.0
+    expected_prompt: float = 0.0
+    prompt: float = 0.0
+    expected_completion: float = 0.0
+    completion: float = 0.0
+
+    def call_factor(self) -> float:
+        return self.calls / self.expected_calls if self.expected_calls else 1.0
+
+    def prompt_factor(self) -> float:
+        return self.prompt / self.expected_prompt if self.expected_prompt else 1.0
+
+    def completion_factor(self) -> float:
+        return self.completion / self.expected_completion if self.expected_completion else 1.0
+
+
+def expectation(request_class: str, facets: int, dimensions: int, instruction_characters: float) -> _Expectation:
+    """The default model. Its constants were read off the shipped prompts and a typical run: `facets` preference sets of
+    `dimensions` preferences each, system messages of some 700 characters, responses of some 1,200."""
+    preferences = facets * dimensions
+    match request_class:
+        case "augment":
+            return _Expectation(1.0, 2500 + instruction_characters + 330 * preferences, 60 + 330 * preferences)
+        case "compose":
+            return _Expectation(facets, 1800 + instruction_characters + 300 * dimensions, 700)
+        case "respond":
+            return _Expectation(facets, 700 + instruction_characters, 1200)
+        case "judge":
+            # Every response is judged under its own system message and under each sibling's.
+            calls = float(facets * facets)
+            return _Expectation(calls, 1500 + instruction_characters + 1900 + 200 * dimensions, 120 + 150 * dimensions)
+        case _:
+            return _Expectation(0.0, instruction_characters, 1200)
+
+
+async def estimate_job(
+    session: AsyncSession,
+    spec: JobSpec,
+    taxonomy: Taxonomy,
+    rows: int,
+    average_instruction_characters: float,
+    project_id: str,
+    providers: Providers,
+) -> Estimate:
+    """Estimate a job of `rows` instructions of `average_instruction_characters` characters.
+
+    Raises:
+        InputRefused: unknown provider or model.
+    """
+    facets, dimensions = spec.augment.sets_per_instruction, len(taxonomy.dimensions)
+    stages: list[StageEstimate] = []
+    teacher_characters_per_token = await _characters_per_token(session, project_id, spec.teacher)
+    for stage, request_class, choice, pointer in _classes(spec):
+        model = providers.require(choice, pointer)
+        per_token = (
+            teacher_characters_per_token
+            if choice == spec.teacher
+            else await _characters_per_token(session, project_id, choice)
+        )
+        learned = await _learn(session, project_id, request_class, choice, dimensions)
+        expected = expectation(request_class, facets, dimensions, average_instruction_characters)
+        calls = rows * expected.calls_per_row * learned.call_factor()
+        prompt_tokens = round(calls * expected.prompt_characters * learned.prompt_factor() / per_token)
+        completion_tokens = round(calls * expected.completion_characters * learned.completion_factor() / per_token)
+        stages.append(
+            StageEstimate(
+                stage=stage,
+                request_class=request_class,
+                provider=choice.provider,
+                model=choice.model,
+                calls=round(calls),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+                cost_micro_usd=cost_micro_usd(model, prompt_tokens, completion_tokens),
+                learned=learned.prompt > 0,
+            )
+        )
+    costs = [stage.cost_micro_usd for stage in stages]
+    return Estimate(
+        calls=sum(stage.calls for stage in stages),
+        prompt_tokens=sum(stage.prompt_tokens for stage in stages),
+        completion_tokens=sum(stage.completion_tokens for stage in stages),
+        cost_micro_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+        characters_per_token=round(teacher_characters_per_token, 3),
+        average_instruction_characters=average_instruction_characters,
+        rows=rows,
+        stages=stages,
+    )
+
+
+def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
+    """(stage, request class, model, JSON pointer of the choice) of everything in the job that calls a model."""
+    classes = []
+    for stage in plan_until(spec.stop_after):
+        if stage.is_row_stage:
+            classes.append((stage.name, stage.kind.value, spec.teacher, "/teacher"))
+        if stage.name == "respond" and spec.judge is not None and spec.respond.judge_margin is not None:
+            classes.append((stage.name, "judge", spec.judge, "/judge"))
+    return classes
+
+
+async def _characters_per_token(session: AsyncSession, project_id: str, choice: ModelChoice) -> float:
+    """Learned from the project's own calls of the model; 4.0 before there are any."""
+    found = (
+        await session.execute(
+            sa.text(
+                "SELECT sum(prompt_characters + completion_characters), sum(prompt_tokens + completion_tokens) FROM usage "
+                "WHERE project_id = :project_id AND provider = :provider AND model = :model"
+            ),
+            {"project_id": project_id, "provider": choice.provider, "model": choice.model},
+        )
+    ).one()
+    characters, tokens = found
+    return float(characters) / float(tokens) if characters and tokens else CHARACTERS_PER_TOKEN
+
+
+async def _learn(
+    session: AsyncSession, project_id: str, request_class: str, choice: ModelChoice, dimensions: int
+) -> _Learned:
+    """What the project's last succeeded jobs took for this request class with this model."""
+    found = await session.execute(
+        sa.text(
+            "SELECT u.calls, u.cached_calls, u.prompt_characters, u.completion_characters, j.spec, j.taxonomy, j.estimate, "
+            "s.rows_expected, s.ledger FROM usage u JOIN job j ON j.id = u.job_id "
+            "JOIN stage s ON s.job_id = u.job_id AND s.name = u.stage "
+            "WHERE u.project_id = :project_id AND u.provider = :provider AND u.model = :model "
+            "AND u.request_class = :request_class AND j.state = 'succeeded' "
+            "ORDER BY j.created_at DESC LIMIT :jobs"
+        ),
+        {
+            "project_id": project_id,
+            "provider": choice.provider,
+            "model": choice.model,
+            "request_class": request_class,
+            "jobs": _JOBS_LEARNED_FROM,
+        },
+    )
+    learned = _Learned()
+    for calls, cached, prompt, completion, spec, taxonomy, estimate, rows_expected, ledger in found:
+        rows = rows_expected or (ledger or {}).get("rows_in") or 0
+        expected = expectation(
+            request_class,
+            _facets_of(spec),
+            len((taxonomy or {}).get("dimensions") or ()) or dimensions,
+            float((estimate or {}).get("average_instruction_characters") or USUAL_INSTRUCTION_CHARACTERS),
+        )
+        if rows:
+            learned.expected_calls += rows * expected.calls_per_row
+            learned.calls += calls + cached
+        learned.expected_prompt += calls * expected.prompt_characters
+        learned.prompt += prompt
+        learned.expected_completion += calls * expected.completion_characters
+        learned.completion += completion
+    return learned
+
+
+def _facets_of(spec: dict[str, Any]) -> int:
+    return int((spec.get("augment") or {}).get("sets_per_instruction") or 3)

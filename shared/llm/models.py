@@ -1,0 +1,500 @@
+"""The language models of a worker process: every call is cached, joined, limited, paced, retried, costed and counted.
+
+One call, in order: the answer cache (look-ups of equal calls in flight are joined), circuit breaker, room for answers that
+are not durable yet, the job's budget, the gate (in-flight limit, learned pace, leased permits), the wire. A complete 200 is
+stored raw before anything is made of it. What fails for a passing reason frees its slot and is tried again.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from shared.domain.errors import StepDeferred, StepFailed
+from shared.domain.jobs import ModelChoice
+from shared.llm.breaker import CircuitBreaker
+from shared.llm.cache import CompletionCache
+from shared.llm.gate import Admission, Gate, Slots
+from shared.llm.limits import Permits
+from shared.llm.pacing import SendRate
+from shared.llm.prices import cost_micro_usd
+from shared.llm.protocol import (
+    REQUEST_CLASS_HEADER,
+    Completion,
+    CompletionRequest,
+    ContentRefused,
+    Output,
+    OutputInvalid,
+    OutputTruncated,
+    RequestRejected,
+    RetriesExhausted,
+)
+from shared.llm.providers import Providers, ResolvedModel
+from shared.llm.structured import (
+    NotValid,
+    parse_output,
+    repair_messages,
+    schema_name,
+    strict_schema,
+    with_schema_in_prompt,
+)
+from shared.llm.transport import Reply, Transport, TransportFailed, backoff_seconds
+from shared.llm.usage import Counters, JobAccount, UsageKey, UsageLedger
+from shared.llm.wire import (
+    CHARACTERS_PER_TOKEN,
+    Answer,
+    IncompleteAnswer,
+    cache_key,
+    decode_answer,
+    encode_request,
+    error_code,
+    error_summary,
+)
+from shared.settings import Settings
+
+MOST_FAILURES = 8
+"""Failed tries of one call (429 not counted: those are bound by the call's deadline alone)."""
+_TOKENS_WHEN_UNKNOWN = 1024
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_REFUSED_FOR_GOOD = frozenset({400, 404, 405, 410, 413, 415, 422})
+_RETRY_AFTER_JITTER = 0.1
+
+
+class _Endpoint:
+    """What all jobs share of one provider and model in this process: its gate, pace and breaker."""
+
+    def __init__(self, resolved: ResolvedModel, admission: Admission, slots: Slots, settings: Settings) -> None:
+        self.name = f"{resolved.provider_name}/{resolved.model}"
+        self.pace = SendRate(min(admission.slots.limit, slots.limit))
+        self.gate = Gate(admission, slots, self.pace)
+        self.breaker = CircuitBreaker(self.name, settings.llm_circuit_open_seconds)
+        self.url = resolved.chat_url()
+        key = resolved.api_key()
+        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self.class_headers: dict[str, dict[str, str]] = {}
+
+    def headers_of(self, request_class: str) -> dict[str, str]:
+        headers = self.class_headers.get(request_class)
+        if headers is None:
+            headers = self.class_headers[request_class] = self.headers | {REQUEST_CLASS_HEADER: request_class}
+        return headers
+
+
+class LanguageModels:
+    """One per worker process, started and used on one event loop.
+
+    ```
+    models = LanguageModels(settings, load_providers(settings.providers_file))
+    await models.start()
+    teacher = models.bind(choice, project_id=…, job_id=…, stage="respond", budget_micro_usd=None)
+    completion = await teacher.complete(request)
+    await models.flush()   # everything answered so far is durable, its cost too
+    await models.close()
+    ```
+    """
+
+    def __init__(self, settings: Settings, providers: Providers) -> None:
+        self._settings = settings
+        self._providers = providers
+        self._transport = Transport(settings.maximum_in_flight)
+        self._admission = Admission(settings.maximum_in_flight)
+        self._provider_slots: dict[str, Slots] = {}
+        self._endpoints: dict[tuple[str, str], _Endpoint] = {}
+        self._redis: Any = None
+        self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds)
+        self.usage = UsageLedger(settings.database_url)
+        self.flights: dict[bytes, asyncio.Future[bytes | None]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def transport(self) -> Transport:
+        return self._transport
+
+    async def start(self) -> None:
+        """Open the session and start the background work, on the running loop."""
+        await self._transport.start()
+        await self.cache.start()
+        await self.usage.start()
+
+    async def flush(self) -> None:
+        """Return when every answer, and the cost of every answer, received so far is durable."""
+        await self.cache.flush()
+        await self.usage.flush()
+
+    async def close(self) -> None:
+        """Flush and stop. No call may be open."""
+        for endpoint in self._endpoints.values():
+            endpoint.gate.close()
+            if endpoint.gate.permits is not None:
+                await endpoint.gate.permits.close()
+        await self.cache.close()
+        await self.usage.close()
+        await self._transport.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def bind(
+        self, choice: ModelChoice, *, project_id: str, job_id: str, stage: str, budget_micro_usd: int | None
+    ) -> "BoundModel":
+        """The model of a choice, for one stage of one job.
+
+        Raises:
+            InputRefused: unknown provider or model.
+            StepFailed: `model_unpriced` (a budget is set and the model has no price), `authentication_failed` or
+                `provider_not_configured` (this worker lacks the provider's key or address).
+        """
+        resolved = self._providers.require(choice, "/teacher")
+        if budget_micro_usd is not None and not resolved.priced:
+            raise StepFailed(
+                "model_unpriced",
+                f"no price is known for {choice.model!r} of provider {choice.provider!r}, so the job's budget cannot be kept: "
+                "set prompt_price and completion_price in the providers file, or submit the job without a budget",
+            )
+        account = self.usage.account(job_id, budget_micro_usd)
+        return BoundModel(
+            self,
+            resolved=resolved,
+            endpoint=self._endpoint(resolved),
+            account=account,
+            project_id=project_id,
+            stage=stage,
+        )
+
+    def send_rates(self) -> dict[str, float]:
+        """Learned calls per second by `provider/model`, for metrics."""
+        return {endpoint.name: endpoint.pace.rate for endpoint in self._endpoints.values()}
+
+    def _endpoint(self, resolved: ResolvedModel) -> _Endpoint:
+        key = (resolved.provider_name, resolved.model)
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            limits = resolved.provider.limits
+            slots = self._provider_slots.get(resolved.provider_name)
+            if slots is None:
+                most = self._settings.maximum_in_flight
+                slots = Slots(min(most, limits.maximum_in_flight or most))
+                self._provider_slots[resolved.provider_name] = slots
+            endpoint = _Endpoint(resolved, self._admission, slots, self._settings)
+            if limits.requests_per_minute or limits.tokens_per_minute:
+                endpoint.gate.permits = Permits(
+                    self._open_redis(),
+                    endpoint.name,
+                    requests_per_minute=limits.requests_per_minute,
+                    tokens_per_minute=limits.tokens_per_minute,
+                    refilled=self._admission.let_in,
+                )
+            self._endpoints[key] = endpoint
+        return endpoint
+
+    def _open_redis(self) -> Any:
+        """Only providers with configured limits need Redis here; its client is not loaded without them."""
+        if self._redis is None:
+            from redis.asyncio import Redis
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
+
+            self._redis = Redis.from_url(
+                self._settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
+            )
+        return self._redis
+
+
+class BoundModel:
+    """A LanguageModel (see `shared.llm.protocol`), made by `LanguageModels.bind`."""
+
+    def __init__(
+        self,
+        models: LanguageModels,
+        *,
+        resolved: ResolvedModel,
+        endpoint: _Endpoint,
+        account: JobAccount,
+        project_id: str,
+        stage: str,
+    ) -> None:
+        self._models = models
+        self._resolved = resolved
+        self._endpoint = endpoint
+        self._account = account
+        self._project_id = project_id
+        self._stage = stage
+        self._usage_keys: dict[str, UsageKey] = {}
+        self._paid: dict[str, tuple[int, int]] = {}  # request class -> calls, micro-USD
+
+    @property
+    def provider(self) -> str:
+        return self._resolved.provider_name
+
+    @property
+    def model(self) -> str:
+        return self._resolved.model
+
+    @property
+    def simulator(self) -> bool:
+        return self._resolved.simulator
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """One answer, from the cache or paid for. A refused or truncated answer is an answer: see `refusal` and
+        `finish_reason`.
+
+        Raises:
+            RequestRejected: the provider refuses this request for good.
+            RetriesExhausted: it failed for passing reasons until its tries or its deadline were used up.
+            StepDeferred: the circuit is open, or the provider asks to wait longer than the deadline.
+            StepFailed: `budget_exhausted`, `authentication_failed`, `quota_exhausted`.
+        """
+        if request.schema is not None and self._resolved.provider.structured_output == "prompt":
+            messages = with_schema_in_prompt(request)
+            request = msgspec.structs.replace(request, messages=messages, schema=None, schema_name=None)
+        models = self._models
+        body = encode_request(self.model, request, self._resolved.provider.output_limit_parameter)
+        key = cache_key(self._project_id, self.provider, self.model, body, request.sample_index)
+        while (flight := models.flights.get(key)) is not None:
+            raw = await asyncio.shield(flight)
+            if raw is not None:
+                return self._replay(request, raw)
+        flight = models.flights[key] = asyncio.get_running_loop().create_future()
+        raw = None
+        try:
+            raw = await models.cache.get(key, patience=0.5 * self._endpoint.gate.queue_seconds)
+            if raw is not None:
+                return self._replay(request, raw)
+            characters = sum(len(message["content"]) for message in request.messages)
+            raw, answer, cost, prompt_tokens, completion_tokens = await self._pay(request, body, key, characters)
+        finally:
+            del models.flights[key]
+            flight.set_result(raw)
+        return Completion(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            refusal=answer.refusal,
+            model=answer.model or self.model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_micro_usd=cost,
+            cached=False,
+        )
+
+    async def complete_structured(self, request: CompletionRequest, output: type[Output]) -> tuple[Output, Completion]:
+        """An answer validated as `output`. An invalid one is sent back once, with what is wrong with it; tokens and cost of
+        the returned completion are then the sum of both.
+
+        Raises:
+            OutputInvalid: the repaired answer is invalid too.
+            OutputTruncated: the token limit cut the answer.
+            ContentRefused: the model refused, or the provider's content filter stopped the answer.
+            What `complete` raises.
+        """
+        if request.schema is None:
+            request = msgspec.structs.replace(
+                request, schema=strict_schema(output), schema_name=request.schema_name or schema_name(output)
+            )
+        first = await self.complete(request)
+        try:
+            return self._read(first, output), first
+        except NotValid as error:
+            problem = str(error)
+        repair = msgspec.structs.replace(
+            request,
+            messages=repair_messages(request, first.text, problem),
+            sample_index=f"{request.sample_index}/repair",
+        )
+        second = await self.complete(repair)
+        costs = (first.cost_micro_usd, second.cost_micro_usd)
+        both = msgspec.structs.replace(
+            second,
+            prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+            completion_tokens=first.completion_tokens + second.completion_tokens,
+            cost_micro_usd=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+            cached=first.cached and second.cached,
+        )
+        try:
+            return self._read(second, output), both
+        except NotValid as error:
+            raise OutputInvalid(f"no valid {schema_name(output)} after one repair: {error}") from error
+
+    @staticmethod
+    def _read(completion: Completion, output: type[Output]) -> Output:
+        if completion.refusal is not None or completion.finish_reason == "content_filter":
+            raise ContentRefused(
+                "the provider's content filter stopped the answer"
+                if completion.refusal is None
+                else "the model refused to answer"
+            )
+        if completion.finish_reason == "length":
+            raise OutputTruncated(
+                f"the token limit cut the answer after {completion.completion_tokens} tokens: raise max_tokens"
+            )
+        return parse_output(completion.text, output)
+
+    def _counters(self, request_class: str) -> Counters:
+        key = self._usage_keys.get(request_class)
+        if key is None:
+            key = self._usage_keys[request_class] = UsageKey(
+                self._account.job_id, self._stage, self.provider, self.model, request_class, self._project_id
+            )
+        return self._models.usage.counters(key)
+
+    def _replay(self, request: CompletionRequest, raw: bytes) -> Completion:
+        """An answer that was paid for before, or by the equal call that this one joined."""
+        answer = decode_answer(raw)
+        self._counters(request.request_class).cached_calls += 1
+        return Completion(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            refusal=answer.refusal,
+            model=answer.model or self.model,
+            prompt_tokens=answer.prompt_tokens or 0,
+            completion_tokens=answer.completion_tokens or 0,
+            cost_micro_usd=0,
+            cached=True,
+        )
+
+    def _expected_cost(self, request: CompletionRequest, characters: int) -> int:
+        """Micro-USD that a call is expected to cost: the mean of its class so far, at least 1."""
+        calls, paid = self._paid.get(request.request_class, (0, 0))
+        if calls:
+            return max(1, paid // calls)
+        expected = cost_micro_usd(
+            self._resolved,
+            int(characters / CHARACTERS_PER_TOKEN),
+            min(request.max_tokens or _TOKENS_WHEN_UNKNOWN, _TOKENS_WHEN_UNKNOWN),
+        )
+        return max(1, expected or 0)
+
+    async def _pay(
+        self, request: CompletionRequest, body: bytes, key: bytes, characters: int
+    ) -> tuple[bytes, Answer, int | None, int, int]:
+        """Get the answer from the provider, store and charge it."""
+        models, account = self._models, self._account
+        budgeted = account.budget_micro_usd is not None
+        if budgeted and not account.loaded:
+            await models.usage.load(account)
+        expected = self._expected_cost(request, characters) if budgeted else 0
+        if budgeted:
+            await account.reserve(expected)
+        charged = 0
+        try:
+            raw, answer = await self._try_until_answered(request, body, characters)
+            prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
+            if prompt_tokens is None or completion_tokens is None:
+                # A server without usage figures: billed by characters, so that the money is not under-counted.
+                prompt_tokens = -int(-characters // CHARACTERS_PER_TOKEN)
+                completion_tokens = -int(-len(answer.text) // CHARACTERS_PER_TOKEN)
+            cost = cost_micro_usd(self._resolved, prompt_tokens, completion_tokens)
+            models.cache.put(key, self._project_id, self.provider, self.model, raw)
+            counters = self._counters(request.request_class)
+            counters.calls += 1
+            counters.prompt_tokens += prompt_tokens
+            counters.completion_tokens += completion_tokens
+            counters.prompt_characters += characters
+            counters.completion_characters += len(answer.text)
+            if cost is None:
+                counters.unpriced_calls += 1
+            else:
+                charged = cost
+                counters.cost_micro_usd += cost
+                calls, paid = self._paid.get(request.request_class, (0, 0))
+                self._paid[request.request_class] = (calls + 1, paid + cost)
+            return raw, answer, cost, prompt_tokens, completion_tokens
+        finally:
+            account.settle(expected, charged)
+
+    async def _try_until_answered(
+        self, request: CompletionRequest, body: bytes, characters: int
+    ) -> tuple[bytes, Answer]:
+        models, endpoint = self._models, self._endpoint
+        settings = models.settings
+        tokens = int(characters / CHARACTERS_PER_TOKEN) + (request.max_tokens or _TOKENS_WHEN_UNKNOWN)
+        headers = endpoint.headers_of(request.request_class)
+        left = settings.llm_call_deadline_seconds
+        failures = tries = 0
+        while True:
+            endpoint.breaker.check()
+            await models.cache.room()
+            await endpoint.gate.enter(tokens, is_retry=tries > 0)
+            sent_at = time.monotonic()
+            used_tokens = 0
+            reply: Reply | None = None
+            try:
+                reply = await models.transport.post(
+                    endpoint.url, body, headers, min(settings.llm_request_timeout_seconds, max(0.05, left))
+                )
+                if reply.status == 200:
+                    answer = decode_answer(reply.body)
+                    used_tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0) or tokens
+                    endpoint.pace.accepted(sent_at, time.monotonic())
+                    endpoint.breaker.succeeded()
+                    return reply.body, answer
+                problem = f"{reply.status}: {error_summary(reply.body)}"
+            except (TransportFailed, IncompleteAnswer) as error:
+                problem = str(error)
+            finally:
+                endpoint.gate.leave()
+                if endpoint.gate.permits is not None:
+                    endpoint.gate.permits.settle(tokens, used_tokens)
+            now = time.monotonic()
+            left -= now - sent_at
+            tries += 1
+            counters = self._counters(request.request_class)
+            counters.retries += 1
+            if reply is not None and reply.status == 429:
+                counters.rate_limited += 1
+                endpoint.pace.rejected(sent_at, now)
+                endpoint.breaker.rejected()
+                pause = self._pause_of_rejection(reply, tries, left)
+            else:
+                if reply is not None:
+                    endpoint.pace.accepted(sent_at, now)
+                    if reply.status != 200:
+                        self._raise_for(reply, problem)
+                failures += 1
+                endpoint.breaker.failed(problem)
+                pause = backoff_seconds(failures - 1)
+                if reply is not None and reply.retry_after is not None:
+                    pause = self._asked_pause(reply.retry_after, left)
+            if failures >= MOST_FAILURES or pause >= left:
+                raise RetriesExhausted(
+                    f"{endpoint.name} gave no answer in {tries} tries ({failures} failures); the last one: {problem}"
+                )
+            await asyncio.sleep(pause)
+            left -= pause
+
+    def _raise_for(self, reply: Reply, problem: str) -> None:
+        """Raise what no retry can cure; return for the rest (408, 409, 5xx)."""
+        status = reply.status
+        if status < 500:
+            self._endpoint.breaker.succeeded()  # the provider is up, and said no
+        if status in (401, 403):
+            raise StepFailed(
+                "authentication_failed",
+                f"{self._endpoint.name} refuses the configured key ({problem}): set a valid key in the environment variable "
+                f"{self._resolved.provider.api_key_env or '(none is configured)'} of the workers and retry the job",
+            )
+        if status == 402 or error_code(reply.body) in _QUOTA_CODES:
+            self._raise_quota(problem)
+        if status in _REFUSED_FOR_GOOD or 300 <= status < 400:
+            raise RequestRejected(f"{self._endpoint.name} refuses this request for good ({problem})")
+
+    def _raise_quota(self, problem: str) -> None:
+        raise StepFailed(
+            "quota_exhausted",
+            f"the account at {self._endpoint.name} has no quota left ({problem}): add credit there and retry the job",
+        )
+
+    def _pause_of_rejection(self, reply: Reply, tries: int, left: float) -> float:
+        if error_code(reply.body) in _QUOTA_CODES:
+            self._raise_quota(f"429: {error_summary(reply.body)}")
+        if reply.retry_after is None:
+            return backoff_seconds(tries)
+        return self._asked_pause(reply.retry_after, left)
+
+    def _asked_pause(self, retry_after: float, left: float) -> float:
+        """Retry-After plus a little jitter. Longer than the call may last: the whole step waits, no row is given up."""
+        if retry_after >= left:
+            raise StepDeferred(f"{self._endpoint.name} asks to wait {retry_after:.0f} s", retry_after)
+        return retry_after + backoff_seconds(0, base=_RETRY_AFTER_JITTER)

@@ -1,0 +1,102 @@
+"""The one transport: HTTP POST over aiohttp, one session per worker process.
+
+aiohttp because the wire costs more than all the rest: per call about 0.25 ms of CPU at 64 open connections, against 1.5
+to 2 ms of the `openai` client and more of httpx.
+"""
+
+import asyncio
+import math
+import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import msgspec
+
+_CONNECT_SECONDS = 10.0
+
+
+class TransportFailed(Exception):
+    """No complete HTTP answer: refused, reset, cut off or timed out."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A complete HTTP answer. `retry_after`: seconds, None when the server named none."""
+
+    status: int
+    retry_after: float | None
+    body: bytes
+
+
+class Transport:
+    """Posts JSON. `maximum_in_flight` sizes the connection pool."""
+
+    def __init__(self, maximum_in_flight: int) -> None:
+        self._maximum_in_flight = maximum_in_flight
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the session on the running loop."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._maximum_in_flight, limit_per_host=0, ttl_dns_cache=300, keepalive_timeout=60
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "multifacet"},
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, url: str, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Reply:
+        """One try. Redirects are not followed: a job must not reach an address that the operator did not configure.
+
+        Raises:
+            TransportFailed: the connection failed, or no complete answer came within `timeout_seconds`.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport was not started")
+        try:
+            async with self._session.post(
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS),
+            ) as response:
+                content = await response.read()
+                retry_after = None
+                if response.status != 200:
+                    retry_after = parse_retry_after(response.headers.get("Retry-After"))
+                return Reply(response.status, retry_after, content)
+        except TimeoutError as error:
+            raise TransportFailed(f"no answer within {timeout_seconds:.0f} s") from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
+            raise TransportFailed(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds of a Retry-After header, which holds seconds or an HTTP date (RFC 9110, 10.2.3); None when unreadable."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, TypeError):
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def backoff_seconds(retry: int, base: float = 0.25, longest: float = 20.0) -> float:
+    """Pause before retry number `retry` (0, 1, …): full jitter, uniform in [0, min(longest, base * 2**retry)].
+
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return random.uniform(0.0, min(longest, base * 2.0 ** min(retry, 16)))

@@ -1,0 +1,137 @@
+"""The wire format: OpenAI's chat completions, as request bytes and as an answer that was checked to be complete."""
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import orjson
+
+from shared.llm.protocol import CompletionRequest
+
+CHARACTERS_PER_TOKEN = 4.0
+"""Used where nothing was learned yet, and for servers that report no usage."""
+
+
+class IncompleteAnswer(Exception):
+    """A 200 that holds no complete answer (broken JSON, an error object, no choice): to be tried again, never stored."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a complete 200 said."""
+
+    text: str
+    finish_reason: str
+    refusal: str | None
+    model: str
+    prompt_tokens: int | None
+    """None: the server reports no usage."""
+    completion_tokens: int | None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice]
+    model: str = ""
+    usage: _Usage | None = None
+    error: msgspec.Raw | None = None
+
+
+class _ErrorFields(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorFields
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+
+
+def encode_request(model: str, request: CompletionRequest, output_limit_parameter: str = "max_tokens") -> bytes:
+    """The request body. Keys are sorted: equal requests give equal bytes, which the cache key relies on."""
+    body: dict[str, Any] = {"model": model, "messages": list(request.messages)}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.max_tokens is not None:
+        body[output_limit_parameter] = request.max_tokens
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.schema is not None:
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": request.schema_name or "answer", "strict": True, "schema": request.schema},
+        }
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+def cache_key(project_id: str, provider: str, model: str, body: bytes, sample_index: str) -> bytes:
+    """sha256 of everything that makes two calls the same call. Parts are length-prefixed, so they cannot run together."""
+    digest = sha256()
+    for part in (project_id.encode(), provider.encode(), model.encode(), sample_index.encode(), body):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def decode_answer(body: bytes) -> Answer:
+    """The answer in a 200's body. Raises IncompleteAnswer."""
+    try:
+        decoded = _decode_body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IncompleteAnswer(f"the answer is no chat completion ({len(body)} bytes): {error}") from error
+    if decoded.error is not None and bytes(decoded.error) != b"null":
+        raise IncompleteAnswer(f"a 200 that holds an error: {error_summary(body)}")
+    if not decoded.choices:
+        raise IncompleteAnswer("the answer has no choice")
+    choice = decoded.choices[0]
+    if choice.finish_reason is None:
+        raise IncompleteAnswer("the answer has no finish_reason: it was cut off")
+    usage = decoded.usage
+    return Answer(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason,
+        refusal=choice.message.refusal or None,
+        model=decoded.model,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        completion_tokens=None if usage is None else usage.completion_tokens,
+    )
+
+
+def error_code(body: bytes) -> str:
+    """The provider's own code or type of an error body; empty when it has none."""
+    try:
+        fields = _decode_error(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return str(fields.code or fields.type or "")
+
+
+def error_summary(body: bytes) -> str:
+    """What a person may read of an error body, at most 300 characters. HTML pages are named, not quoted."""
+    try:
+        fields = _decode_error(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = body[:300].decode("utf-8", "replace").strip()
+        return "an HTML page" if text[:1] == "<" else text
+    return " ".join(str(part) for part in (fields.code or fields.type, fields.message) if part)[:300]

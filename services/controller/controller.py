@@ -1,0 +1,144 @@
+"""Leadership and the tick: one controller leads by an advisory lock and runs every duty once a tick or when woken.
+
+Each duty is safe to repeat and guarded by compare-and-sets, so a second leader (one that has not noticed yet that its
+connection is gone) does no harm.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import psycopg
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.controller import (
+    dispatch,
+    garbage,
+    leases,
+    manifests,
+    partition,
+    publish,
+    roll_up,
+    settle,
+)
+from services.controller.state import ControllerState
+from shared.artifacts import open_store
+from shared.metadata.engine import WAKE_CHANNEL, connect, create_engine, session_factory
+from shared.queue.doorbell import DoorbellPublisher
+from shared.settings import Settings
+from shared.telemetry.logs import error_place
+
+_log = structlog.get_logger(__name__)
+
+LEADER_LOCK = 0x6D66_6C65_6164
+"""Key of the advisory lock: 'mflead' in ASCII."""
+
+_SHORTEST_PAUSE_SECONDS = 0.02
+"""Between two rounds, so that a burst of wake-ups becomes one."""
+
+_RETRY_SECONDS = 1.0
+
+Duty = Callable[[ControllerState], Awaitable[None]]
+
+DUTIES: tuple[Duty, ...] = (
+    roll_up.fail_jobs,
+    roll_up.roll_up,
+    manifests.finish_stages,
+    partition.partition,
+    partition.unblock,
+    settle.finish_jobs,
+    settle.settle_stopped,
+    dispatch.dispatch,
+    publish.publish_outbox,
+)
+"""Every round, in this order: a finished step's followers are rung for in the same round."""
+
+TICK_DUTIES: tuple[Duty, ...] = (leases.expire_leases, settle.enforce_deadlines, garbage.collect)
+"""At most once a tick: what time brings about."""
+
+
+class Controller:
+    """One controller process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._tick_at = 0.0
+
+    def stop(self) -> None:
+        """Leave after the round under way."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Wait for the leadership, lead, and start over when the database goes away, until `stop`."""
+        while not self._stopping.is_set():
+            try:
+                async with await connect(self._settings.database_url, "multifacet-controller") as connection:
+                    await self._lead(connection)
+            except (psycopg.Error, OSError) as error:
+                _log.warning("leadership_lost", error=error_place(error))
+            await self._pause(_RETRY_SECONDS)
+
+    async def _lead(self, connection: psycopg.AsyncConnection) -> None:
+        """Hold the lock on `connection` and work while it lives; the same connection hears the wake-ups."""
+        while not await self._take_lock(connection):
+            await self._pause(self._settings.controller_tick_seconds)
+            if self._stopping.is_set():
+                return
+        _log.info("controller_leads")
+        await connection.execute(f"LISTEN {WAKE_CHANNEL}")
+        engine: AsyncEngine = create_engine(self._settings.database_url, application_name="multifacet-controller")
+        publisher = DoorbellPublisher(self._settings.redis_url)
+        state = ControllerState(self._settings, session_factory(engine), open_store(self._settings), publisher)
+        try:
+            while not self._stopping.is_set():
+                await self._round(state)
+                await self._wait(connection)
+        finally:
+            await asyncio.to_thread(publisher.close)
+            await engine.dispose()
+
+    @staticmethod
+    async def _take_lock(connection: psycopg.AsyncConnection) -> bool:
+        answer = await connection.execute("SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,))
+        row = await answer.fetchone()
+        return bool(row and row[0])
+
+    async def _round(self, state: ControllerState) -> None:
+        duties = list(DUTIES)
+        if time.monotonic() - self._tick_at >= self._settings.controller_tick_seconds:
+            self._tick_at = time.monotonic()
+            duties = [*TICK_DUTIES, *duties]
+        for duty in duties:
+            try:
+                await duty(state)
+            except Exception as error:  # noqa: BLE001  one duty's trouble must not keep the others from theirs
+                _log.error("duty_failed", duty=f"{duty.__module__}.{duty.__name__}", error=error_place(error))
+
+    async def _wait(self, connection: psycopg.AsyncConnection) -> None:
+        """Until a wake-up or the next tick; a dead connection raises psycopg.OperationalError: the lock is gone with it."""
+        await self._pause(_SHORTEST_PAUSE_SECONDS)
+        left = self._tick_at + self._settings.controller_tick_seconds - time.monotonic()
+        stopped = asyncio.create_task(self._stopping.wait())
+        heard = asyncio.create_task(_hear(connection, max(0.0, left)))
+        try:
+            await asyncio.wait({stopped, heard}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not heard.done():
+                heard.cancel()
+        with suppress(asyncio.CancelledError):
+            await heard
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+async def _hear(connection: psycopg.AsyncConnection, seconds: float) -> None:
+    async for _ in connection.notifies(timeout=seconds, stop_after=1):
+        pass
+    await connection.execute("SELECT 1")

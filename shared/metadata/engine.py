@@ -1,0 +1,61 @@
+"""Connections to PostgreSQL: one driver (psycopg 3) for queries, LISTEN, COPY and Alembic."""
+
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+WAKE_CHANNEL = "multifacet_wake"
+"""Wakes the controller before its next tick."""
+
+EVENTS_CHANNEL = "multifacet_events"
+"""Payload `<job id>:<sequence>`: a job has a new event."""
+
+STOP_CHANNEL = "multifacet_stop"
+"""Payload `<job id>`: workers ask at once whether their attempts of that job shall stop."""
+
+
+def create_engine(url: str, pool_size: int = 5, application_name: str = "multifacet") -> AsyncEngine:
+    """An async engine. `url` is a SQLAlchemy URL; any PostgreSQL driver named in it is replaced by psycopg 3."""
+    return create_async_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 10, "application_name": application_name},
+    )
+
+
+def session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Sessions whose objects stay readable after commit."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def connection_string(url: str) -> str:
+    """The libpq form of a SQLAlchemy URL, for plain psycopg connections."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def connect(url: str, application_name: str = "multifacet") -> psycopg.AsyncConnection:
+    """A dedicated connection in autocommit mode (LISTEN, advisory locks, heartbeats)."""
+    return await psycopg.AsyncConnection.connect(
+        connection_string(url), autocommit=True, connect_timeout=10, application_name=application_name
+    )
+
+
+def migration_config(url: str) -> Config:
+    """Alembic's configuration for the migrations that the package carries."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["url"] = make_url(url).set(drivername="postgresql+psycopg")
+    return config
+
+
+def create_tables(url: str) -> None:
+    """Bring the database to the newest schema: run the Alembic migrations up to head. Safe to run again and by several
+    processes at once (an advisory lock lets one through at a time)."""
+    command.upgrade(migration_config(url), "head")

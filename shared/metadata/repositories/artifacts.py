@@ -1,0 +1,86 @@
+"""Rows about stored objects. A row exists only for what a succeeded step (or a roll-up) made: the winning parts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from shared.domain.identifiers import new_id
+from shared.metadata.tables import Artifact
+
+
+class ArtifactRepository:
+    """Artifacts of jobs."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def list(self, project_id: str, job_id: str, *, stage: str | None = None) -> list[Artifact]:
+        """Artifacts of a job (of one stage), by stage and name."""
+        query = sa.select(Artifact).where(col(Artifact.project_id) == project_id, col(Artifact.job_id) == job_id)
+        if stage is not None:
+            query = query.where(col(Artifact.stage) == stage)
+        query = query.order_by(col(Artifact.stage), col(Artifact.name), col(Artifact.id))
+        return list((await self._session.execute(query)).scalars())
+
+    async def get(self, project_id: str, artifact_id: str) -> Artifact | None:
+        query = sa.select(Artifact).where(col(Artifact.project_id) == project_id, col(Artifact.id) == artifact_id)
+        return (await self._session.execute(query)).scalar_one_or_none()
+
+    async def of_stages(self, job_id: str, stages: Sequence[str], name: str | None = None) -> Sequence[Artifact]:
+        """Artifacts of several stages of a job, by stage and name; `name` keeps one file name only."""
+        query = sa.select(Artifact).where(col(Artifact.job_id) == job_id, col(Artifact.stage).in_(stages))
+        if name is not None:
+            query = query.where(col(Artifact.name) == name)
+        query = query.order_by(col(Artifact.stage), col(Artifact.name), col(Artifact.id))
+        return list((await self._session.execute(query)).scalars())
+
+    async def add(
+        self,
+        *,
+        project_id: str,
+        job_id: str,
+        stage: str,
+        name: str,
+        key: str,
+        kind: str,
+        media_type: str,
+        sha256: str,
+        size: int,
+        step_id: str | None = None,
+        attempt_id: int | None = None,
+        rows: int | None = None,
+        schema_version: str | None = None,
+        details: dict[str, Any] | None = None,
+        lineage: dict[str, Any] | None = None,
+    ) -> str:
+        """Record a stored object and return its id. A mutable object (README.md, index.json) written again keeps its id and
+        takes the new hash, size and lineage."""
+        values: dict[str, Any] = {
+            "id": new_id("art"),
+            "project_id": project_id,
+            "job_id": job_id,
+            "stage": stage,
+            "step_id": step_id,
+            "attempt_id": attempt_id,
+            "name": name,
+            "key": key,
+            "kind": kind,
+            "media_type": media_type,
+            "sha256": sha256,
+            "size": size,
+            "rows": rows,
+            "schema_version": schema_version,
+            "details": details or {},
+            "lineage": lineage or {},
+        }
+        statement = insert(Artifact).values(**values)
+        replaced = {
+            name: statement.excluded[name]
+            for name in ("step_id", "attempt_id", "sha256", "size", "rows", "details", "lineage")
+        }
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_=replaced)
+        return str((await self._session.execute(statement.returning(col(Artifact.id)))).scalar_one())

@@ -1,0 +1,301 @@
+"""Jobs as a user sees them: submit, look, cancel, retry."""
+
+import builtins
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from shared.domain.errors import InputRefused, MultifacetError
+from shared.domain.identifiers import new_id
+from shared.domain.jobs import JobSpec
+from shared.domain.ledger import Ledger
+from shared.domain.plan import plan_until
+from shared.domain.states import (
+    JOB_END_STATES,
+    JOB_TRANSITIONS,
+    JobState,
+    StageState,
+    StepState,
+    require_transition,
+)
+from shared.domain.taxonomy import Taxonomy
+from shared.metadata.engine import STOP_CHANNEL, WAKE_CHANNEL
+from shared.metadata.repositories.events import EventRepository
+from shared.metadata.tables import IdempotencyKey, Job, Project, Stage, Step
+
+MICRO = 1_000_000
+"""Micro-dollars in a dollar."""
+
+EMPTY_LEDGER: dict[str, Any] = {
+    "rows_in": 0,
+    "rows_out": 0,
+    "rows_rejected": 0,
+    "facets_in": 0,
+    "facets_out": 0,
+    "facets_rejected": 0,
+    "reasons": {},
+}
+
+
+class JobConflict(MultifacetError):
+    """The job's state does not allow what was asked (409)."""
+
+    code = "job_conflict"
+
+
+class JobNotFound(MultifacetError):
+    """No such job in this project (404)."""
+
+    code = "job_not_found"
+
+
+class JobRepository:
+    """Jobs of projects, their stages and steps."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._events = EventRepository(session)
+
+    async def submit(
+        self,
+        project_id: str,
+        spec: JobSpec,
+        taxonomy: Taxonomy,
+        *,
+        teacher_is_simulator: bool,
+        estimate: dict[str, Any] | None = None,
+        idempotency: tuple[str, str] | None = None,
+    ) -> tuple[Job, bool]:
+        """Store a job with its stages; the controller makes the steps.
+
+        `idempotency` is the client's key and the sha256 of its request body. Returns the job and whether it is new.
+        Raises InputRefused when the key was used with another body.
+        """
+        await self._session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
+        job_id = new_id("job")
+        if idempotency is not None:
+            earlier = await self._take_key(project_id, job_id, idempotency)
+            if earlier is not None:
+                return earlier, False
+        deadline = None if spec.deadline_seconds is None else sa.func.now() + _seconds(spec.deadline_seconds)
+        values = {
+            "id": job_id,
+            "project_id": project_id,
+            "name": spec.name,
+            "spec": spec.model_dump(mode="json"),
+            "taxonomy": taxonomy.model_dump(mode="json"),
+            "teacher_is_simulator": teacher_is_simulator,
+            "state": JobState.QUEUED.value,
+            "budget_micro_usd": None if spec.budget_usd is None else round(spec.budget_usd * MICRO),
+            "max_reject_rate": spec.max_reject_rate,
+            "estimate": estimate,
+            "run_no": 1,
+            "deadline_at": deadline,
+        }
+        job = (await self._session.execute(sa.insert(Job).values(**values).returning(Job))).scalar_one()
+        stages = [
+            {
+                "id": new_id("stage"),
+                "job_id": job_id,
+                "ordinal": ordinal,
+                "name": plan.name,
+                "kind": plan.kind.value,
+                "service": plan.service,
+                "needs": builtins.list(plan.needs),
+                "barrier": plan.barrier,
+                "parameters": spec.parameters_of(plan.kind),
+                "state": StageState.PENDING.value,
+                "partitioned": False,
+                "steps_total": 0,
+                "steps_succeeded": 0,
+                "ledger": EMPTY_LEDGER,
+            }
+            for ordinal, plan in enumerate(plan_until(spec.stop_after))
+        ]
+        await self._session.execute(sa.insert(Stage), stages)
+        await self._events.append(job_id, "job.state", {"state": JobState.QUEUED.value, "run_no": 1})
+        await self._wake()
+        return job, True
+
+    async def _take_key(self, project_id: str, job_id: str, idempotency: tuple[str, str]) -> Job | None:
+        key, request_sha256 = idempotency
+        values = {"project_id": project_id, "key": key, "request_sha256": request_sha256, "job_id": job_id}
+        # A concurrent request with the same key waits here until the first one's transaction ends.
+        taken = await self._session.execute(
+            insert(IdempotencyKey).values(**values).on_conflict_do_nothing().returning(col(IdempotencyKey.key))
+        )
+        if taken.scalar_one_or_none() is not None:
+            return None
+        used = await self._session.get_one(IdempotencyKey, (project_id, key))
+        if used.request_sha256 != request_sha256:
+            raise InputRefused(
+                f"the idempotency key {key!r} was used for another request body (job {used.job_id}); "
+                "repeat that body or send a new key"
+            )
+        return await self.require(project_id, used.job_id)
+
+    async def get(self, project_id: str, job_id: str) -> Job | None:
+        query = sa.select(Job).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
+        return (await self._session.execute(query)).scalar_one_or_none()
+
+    async def require(self, project_id: str, job_id: str) -> Job:
+        """The job; raises JobNotFound."""
+        job = await self.get(project_id, job_id)
+        if job is None:
+            raise JobNotFound(f"no job {job_id} in this project")
+        return job
+
+    async def list(
+        self, project_id: str, *, state: JobState | None = None, before: str | None = None, limit: int = 50
+    ) -> builtins.list[Job]:
+        """Newest first; `before` is the last job id of the page before."""
+        query = sa.select(Job).where(col(Job.project_id) == project_id)
+        if state is not None:
+            query = query.where(col(Job.state) == state.value)
+        if before is not None:
+            query = query.where(col(Job.id) < before)
+        query = query.order_by(col(Job.id).desc()).limit(limit)
+        return builtins.list((await self._session.execute(query)).scalars())
+
+    async def stages(self, job_id: str) -> builtins.list[Stage]:
+        """In the plan's order."""
+        query = sa.select(Stage).where(col(Stage.job_id) == job_id).order_by(col(Stage.ordinal))
+        return builtins.list((await self._session.execute(query)).scalars())
+
+    async def steps(
+        self,
+        job_id: str,
+        *,
+        stage: str | None = None,
+        state: StepState | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> builtins.list[Step]:
+        """Steps by id; `after` is the last step id of the page before."""
+        query = sa.select(Step).where(col(Step.job_id) == job_id)
+        if stage is not None:
+            named = sa.select(Stage.id).where(col(Stage.job_id) == job_id, col(Stage.name) == stage)  # type: ignore[call-overload]
+            query = query.where(col(Step.stage_id).in_(named))
+        if state is not None:
+            query = query.where(col(Step.state) == state.value)
+        if after is not None:
+            query = query.where(col(Step.id) > after)
+        query = query.order_by(col(Step.id)).limit(limit)
+        return builtins.list((await self._session.execute(query)).scalars())
+
+    async def request_cancel(self, project_id: str, job_id: str) -> Job:
+        """Ask a job to stop. Asking again changes nothing.
+
+        Raises JobNotFound, and JobConflict for a job that has ended.
+        """
+        job = await self._locked(project_id, job_id)
+        state = JobState(job.state)
+        if state in {JobState.CANCELLING, JobState.CANCELLED}:
+            return job
+        if state in JOB_END_STATES:
+            raise JobConflict(f"job {job_id} has ended as {state}: nothing is left to cancel")
+        require_transition(JOB_TRANSITIONS, state, JobState.CANCELLING)
+        await self._session.execute(
+            sa.update(Job)
+            .where(col(Job.id) == job_id, col(Job.state) == state.value)
+            .values(state=JobState.CANCELLING.value, cancel_requested_at=sa.func.now())
+            .execution_options(synchronize_session=False)
+        )
+        await self._events.append(job_id, "job.state", {"state": JobState.CANCELLING.value})
+        await self._session.execute(sa.select(sa.func.pg_notify(STOP_CHANNEL, job_id)))
+        await self._wake()
+        return await self._refreshed(job)
+
+    async def retry(self, project_id: str, job_id: str, *, budget_usd: float | None = None) -> Job:
+        """Take a failed or cancelled job up again: succeeded steps stay, all others start over with fresh budgets.
+
+        Raises JobNotFound, and JobConflict for a job in another state, for one that used up its budget unless
+        `budget_usd` is above what it cost, and for one that rejected too much (its kept rows would fail it again).
+        """
+        job = await self._locked(project_id, job_id)
+        state = JobState(job.state)
+        if state not in {JobState.FAILED, JobState.CANCELLED}:
+            raise JobConflict(f"job {job_id} is {state}: only a failed or cancelled job can be retried")
+        code = (job.error or {}).get("code")
+        if code == "too_many_rejected":
+            raise JobConflict(
+                f"job {job_id} failed because more than its max_reject_rate of {job.max_reject_rate} was rejected, and a "
+                "retry keeps those rows; submit a new job with a higher max_reject_rate or better input"
+            )
+        budget = job.budget_micro_usd if budget_usd is None else round(budget_usd * MICRO)
+        if (
+            budget is not None
+            and budget <= job.cost_micro_usd
+            and (budget_usd is not None or code == "budget_exhausted")
+        ):
+            raise JobConflict(
+                f"job {job_id} has cost {job.cost_micro_usd / MICRO:.6f} USD and the budget is {budget / MICRO:.6f} USD; "
+                "set budget_usd above the cost"
+            )
+        require_transition(JOB_TRANSITIONS, state, JobState.QUEUED)
+        seconds = job.spec.get("deadline_seconds")
+        await self._session.execute(
+            sa.update(Job)
+            .where(col(Job.id) == job_id, col(Job.state) == state.value)
+            .values(
+                state=JobState.QUEUED.value,
+                error=None,
+                cancel_requested_at=None,
+                finished_at=None,
+                settled_at=None,
+                budget_micro_usd=budget,
+                run_no=job.run_no + 1,
+                deadline_at=None if seconds is None else sa.func.now() + _seconds(seconds),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        # Blocked, not ready: the controller finds out what each one's inputs allow.
+        await self._session.execute(
+            sa.text(
+                """
+                UPDATE step SET state = 'blocked', failures = 0, losses = 0, last_crash = NULL, crash_repeats = 0,
+                                error = NULL, progress = NULL, not_before = now(), finished_at = NULL
+                WHERE job_id = :job_id AND state IN ('failed', 'cancelled', 'skipped')
+                """
+            ),
+            {"job_id": job_id},
+        )
+        await self._session.execute(
+            sa.text(
+                """
+                UPDATE stage SET state = 'pending', finished_at = NULL
+                WHERE job_id = :job_id AND state IN ('failed', 'cancelled', 'skipped')
+                """
+            ),
+            {"job_id": job_id},
+        )
+        await self._events.append(job_id, "job.state", {"state": JobState.QUEUED.value, "run_no": job.run_no + 1})
+        await self._wake()
+        return await self._refreshed(job)
+
+    async def ledgers(self, job_id: str) -> dict[str, Ledger]:
+        """Stage name -> its counts so far."""
+        return {stage.name: msgspec.convert(stage.ledger, Ledger) for stage in await self.stages(job_id)}
+
+    async def _locked(self, project_id: str, job_id: str) -> Job:
+        query = sa.select(Job).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+        job = (await self._session.execute(query)).scalar_one_or_none()
+        if job is None:
+            raise JobNotFound(f"no job {job_id} in this project")
+        return job
+
+    async def _refreshed(self, job: Job) -> Job:
+        await self._session.refresh(job)
+        return job
+
+    async def _wake(self) -> None:
+        await self._session.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, "")))
+
+
+def _seconds(seconds: float) -> Any:
+    return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,0 +1,75 @@
+"""Live worker processes: what the controller knows of free slots."""
+
+from collections.abc import Sequence
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class LiveWorker(msgspec.Struct, frozen=True):
+    """A worker that takes doorbells; `free` slots are counted from running attempts, not from what it last said."""
+
+    id: str
+    roles: tuple[str, ...]
+    slots: int
+    free: int
+
+
+class WorkerRepository:
+    """Rows of worker processes. A row without a heartbeat for a lease counts as gone."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def beat(
+        self, worker_id: str, *, host: str, process_id: int, roles: Sequence[str], slots: int, busy: int, draining: bool
+    ) -> None:
+        """Register a worker or say that it still lives."""
+        await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
+        await self._session.execute(
+            sa.text(
+                """
+                INSERT INTO worker (id, host, process_id, roles, slots, busy, draining)
+                VALUES (:id, :host, :process_id, :roles, :slots, :busy, :draining)
+                ON CONFLICT (id) DO UPDATE
+                SET heartbeat_at = now(), busy = excluded.busy, draining = excluded.draining
+                """
+            ),
+            {
+                "id": worker_id,
+                "host": host,
+                "process_id": process_id,
+                "roles": list(roles),
+                "slots": slots,
+                "busy": busy,
+                "draining": draining,
+            },
+        )
+
+    async def remove(self, worker_id: str) -> None:
+        await self._session.execute(sa.text("DELETE FROM worker WHERE id = :id"), {"id": worker_id})
+
+    async def live(self, lease_seconds: float) -> list[LiveWorker]:
+        """Workers that were heard within a lease and take work."""
+        rows = await self._session.execute(
+            sa.text(
+                """
+                SELECT worker.id, worker.roles, worker.slots,
+                       (SELECT count(*) FROM attempt WHERE attempt.worker_id = worker.id AND attempt.state = 'running') AS busy
+                FROM worker
+                WHERE NOT draining AND heartbeat_at > now() - make_interval(secs => :lease)
+                ORDER BY worker.id
+                """
+            ),
+            {"lease": lease_seconds},
+        )
+        return [LiveWorker(row.id, tuple(row.roles), row.slots, max(0, row.slots - row.busy)) for row in rows]
+
+    async def remove_silent(self, seconds: float) -> int:
+        """Forget workers that were silent for so long; returns how many."""
+        removed = await self._session.execute(
+            sa.text("DELETE FROM worker WHERE heartbeat_at < now() - make_interval(secs => :seconds) RETURNING id"),
+            {"seconds": seconds},
+        )
+        return len(removed.all())

@@ -1,0 +1,42 @@
+"""Celery, set up as a doorbell: it carries `{step_id, dispatch_no}` and nothing depends on it.
+
+Messages may come late, twice or never. PostgreSQL knows what is to be done; a lost message is rung again by the controller
+and a repeated one finds its step taken. So: acknowledged early, no prefetch, no results, nothing scheduled in the broker.
+"""
+
+from collections.abc import Sequence
+
+from celery import Celery
+
+RUN_STEP = "multifacet.run_step"
+"""Name of the one task. Keyword arguments: step_id (str), dispatch_no (int)."""
+
+
+def create_app(redis_url: str, queues: Sequence[str]) -> Celery:
+    """The Celery application of this process. `queues` are declared; the names are those of the services."""
+    app = Celery("multifacet", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_acks_late=False,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_queues={name: {} for name in queues},
+        task_create_missing_queues=True,
+        task_publish_retry=False,
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "retry_on_timeout": False,
+        },
+    )
+    return app

@@ -1,0 +1,43 @@
+"""Ringing: publish one message per dispatched step."""
+
+from collections.abc import Sequence
+
+import structlog
+from celery import Celery
+
+from shared.metadata.repositories.scheduling import DoorbellRow
+from shared.queue.celery_app import RUN_STEP, create_app
+
+_log = structlog.get_logger(__name__)
+
+
+class DoorbellPublisher:
+    """Publishes doorbells to Redis. Not thread-safe; blocks, so call it in a thread."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._app: Celery = create_app(redis_url, ())
+
+    def publish(self, doorbells: Sequence[DoorbellRow]) -> list[int]:
+        """Ring in the given order; returns the outbox ids that were published. Stops at the first that fails: the rest
+        stays in the outbox."""
+        published: list[int] = []
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for doorbell in doorbells:
+                    self._app.send_task(
+                        RUN_STEP,
+                        kwargs={"step_id": doorbell.step_id, "dispatch_no": doorbell.dispatch_no},
+                        queue=doorbell.queue,
+                        producer=producer,
+                        retry=False,
+                        ignore_result=True,
+                    )
+                    published.append(doorbell.id)
+        except Exception as error:  # noqa: BLE001  every client error means the same: not published
+            _log.warning("doorbells_not_published", error=type(error).__name__, left=len(doorbells) - len(published))
+            # A broken connection must not be met again next time.
+            self._app.pool.force_close_all()
+        return published
+
+    def close(self) -> None:
+        self._app.close()

@@ -1,0 +1,182 @@
+"""The child process of a whole step: `python -m shared.stages.child FOLDER`.
+
+FOLDER holds `request.json` (see `ChildRequest`); the child writes `result.json` (see `ChildAnswer`) there and one JSON line
+per progress report to standard output. Whatever the step itself prints goes to standard error. When the worker dies its end
+of our standard input closes: then the whole process group ends, so that nobody works for a step that others have taken.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+
+from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
+from shared.domain.jobs import JobSpec
+from shared.domain.ledger import Ledger
+from shared.domain.taxonomy import Taxonomy
+from shared.settings import get_settings
+from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
+from shared.telemetry.logs import configure_logging, error_place, step_context
+
+REQUEST_FILE = "request.json"
+RESULT_FILE = "result.json"
+
+_PROGRESS_SECONDS = 0.5
+
+
+class ChildRequest(msgspec.Struct, frozen=True):
+    """What the worker asks for. `spec` and `taxonomy` are JSON texts, validated again here."""
+
+    run: str
+    """`package.module:function`"""
+    job_id: str
+    stage: str
+    step_id: str
+    attempt_id: int
+    spec: str
+    taxonomy: str
+    inputs: list[InputObject]
+    output_folder: Path
+    stage_ledgers: dict[str, Ledger]
+    facts: dict[str, Any]
+
+
+class ChildError(msgspec.Struct, frozen=True):
+    """Why the step did not come to its end. `kind`: refused and failed_step are final, deferred waits, failed is any other
+    exception, named by `signature`."""
+
+    kind: Literal["refused", "failed_step", "deferred", "failed"]
+    code: str
+    message: str
+    signature: str | None = None
+    pointer: str | None = None
+    seconds: float = 0.0
+
+
+class ChildAnswer(msgspec.Struct, frozen=True):
+    """Exactly one of the two is set."""
+
+    result: WholeResult | None = None
+    error: ChildError | None = None
+
+
+def encode(value: Any) -> bytes:
+    """JSON with paths as text."""
+    return msgspec.json.encode(value, enc_hook=_encode_path)
+
+
+def decode_request(data: bytes) -> ChildRequest:
+    return msgspec.json.decode(data, type=ChildRequest, dec_hook=_decode_path)
+
+
+def decode_answer(data: bytes) -> ChildAnswer:
+    return msgspec.json.decode(data, type=ChildAnswer, dec_hook=_decode_path)
+
+
+def main(folder: Path) -> None:
+    """Run the step that `folder` asks for. Exit status 0 means that an answer was written, whatever it says."""
+    progress_stream = _take_standard_output()
+    threading.Thread(target=_end_with_worker, daemon=True).start()
+    configure_logging(get_settings(), "step")
+    request = decode_request((folder / REQUEST_FILE).read_bytes())
+    with step_context(
+        job_id=request.job_id, stage=request.stage, step_id=request.step_id, attempt_id=request.attempt_id
+    ):
+        answer = _answer(request, progress_stream)
+    scratch = folder / f"{RESULT_FILE}.part"
+    scratch.write_bytes(encode(answer))
+    scratch.rename(folder / RESULT_FILE)
+
+
+def _answer(request: ChildRequest, progress_stream: BinaryIO) -> ChildAnswer:
+    try:
+        context = WholeContext(
+            job_id=request.job_id,
+            stage=request.stage,
+            spec=JobSpec.model_validate_json(request.spec),
+            taxonomy=Taxonomy.model_validate_json(request.taxonomy),
+            inputs=tuple(request.inputs),
+            output_folder=request.output_folder,
+            progress=_progress_writer(progress_stream),
+            stage_ledgers=request.stage_ledgers,
+            facts=request.facts,
+        )
+        result = _load(request.run)(context)
+        result.ledger.check()
+        _check_outputs(result.outputs)
+        return ChildAnswer(result=result)
+    except InputRefused as error:
+        return ChildAnswer(error=ChildError("refused", error.code, str(error), pointer=error.pointer))
+    except StepFailed as error:
+        return ChildAnswer(error=ChildError("failed_step", error.code, str(error)))
+    except StepDeferred as error:
+        return ChildAnswer(error=ChildError("deferred", error.code, str(error), seconds=error.seconds))
+    except MultifacetError as error:
+        return ChildAnswer(error=ChildError("failed", error.code, str(error), signature=error_place(error)))
+    except Exception as error:  # noqa: BLE001  the worker decides what becomes of the step
+        # The text of a foreign exception may quote data: its class and place are enough to find it.
+        place = error_place(error)
+        return ChildAnswer(error=ChildError("failed", "step_error", f"the step failed: {place}", signature=place))
+
+
+def _load(run: str) -> Callable[[WholeContext], WholeResult]:
+    module, _, function = run.partition(":")
+    loaded: Callable[[WholeContext], WholeResult] = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+def _check_outputs(outputs: tuple[OutputObject, ...]) -> None:
+    missing = [output.name for output in outputs if not output.path.is_file()]
+    if missing:
+        raise StepFailed("output_missing", f"the step named outputs that it did not write: {', '.join(missing)}")
+
+
+def _progress_writer(stream: BinaryIO) -> Callable[[int, int | None, str], None]:
+    written_at = 0.0
+
+    def progress(done: int, total: int | None, note: str) -> None:
+        nonlocal written_at
+        now = time.monotonic()
+        if now - written_at < _PROGRESS_SECONDS:
+            return
+        written_at = now
+        stream.write(encode({"done": done, "total": total, "note": note}) + b"\n")
+        stream.flush()
+
+    return progress
+
+
+def _take_standard_output() -> BinaryIO:
+    """Keep the pipe to the worker for ourselves; what anybody prints goes to standard error."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
+
+
+def _end_with_worker() -> None:
+    while os.read(0, 1024):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _encode_path(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form here")
+
+
+def _decode_path(type_: type, value: Any) -> Any:
+    if issubclass(type_, Path):
+        return type_(value)
+    raise NotImplementedError(f"{type_.__name__} has no JSON form here")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,153 @@
+"""Running one shard of a row stage: read the part, process its rows side by side, write and upload the new part."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from shared.artifacts import layout
+from shared.artifacts.protocol import ArtifactStore
+from shared.artifacts.tables import read_rows, write_rows
+from shared.domain.errors import InputRefused, StepDeferred, StepFailed
+from shared.domain.ledger import Ledger, row_ledger, total
+from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Rejection
+from shared.metadata.repositories.steps import NewArtifact
+from shared.metadata.tables import Artifact
+from shared.queue.lease import Lease
+from shared.stages.outputs import upload_outputs
+from shared.stages.protocol import OutputObject, RowContext, RowStageHandler
+from shared.telemetry.logs import error_place
+
+_log = structlog.get_logger(__name__)
+
+_REPORT_SECONDS = 1.0
+
+ReportProgress = Callable[[Ledger, dict[str, Any]], Awaitable[None]]
+"""Shows a ledger and `{done, total}` of the running attempt."""
+
+
+class StepStopped(Exception):
+    """The step ended early because it was asked to; nothing is committed."""
+
+
+class StepProduct(msgspec.Struct, frozen=True):
+    """What a finished attempt commits."""
+
+    ledger: Ledger
+    artifacts: list[NewArtifact]
+    summary: dict[str, Any] | None = None
+
+
+async def run_row_step(
+    *,
+    lease: Lease,
+    handler: RowStageHandler,
+    context: RowContext,
+    part: Artifact,
+    store: ArtifactStore,
+    folder: Path,
+    maximum_rows_at_once: int,
+    lineage: dict[str, Any],
+    report: ReportProgress,
+    flush: Callable[[], Awaitable[None]],
+) -> StepProduct:
+    """Process the rows of `part` with `handler` and upload the result.
+
+    `folder` is this attempt's scratch folder; `flush` makes the LLM answers of the step durable. A shard holds at most 500
+    rows, so it is kept whole in memory. Raises StepStopped when the lease asked to stop before all rows were done,
+    StepDeferred, StepFailed and InputRefused as the handler raised them, ValueError when counts do not add up, and
+    ArtifactCorrupt when the input's bytes are not those on record.
+    """
+    claim = lease.claim
+    source = folder / "input.parquet"
+    await store.get_file(part.key, source, part.sha256)
+    rows = await asyncio.to_thread(read_rows, source)
+    ledger = await _process_all(lease, handler, context, rows, maximum_rows_at_once, report)
+    await flush()
+    ledger.check()
+    target = folder / layout.part_name(claim.shard)
+    written = await asyncio.to_thread(write_rows, target, rows)
+    output = OutputObject(
+        name=target.name,
+        path=target,
+        media_type="application/vnd.apache.parquet",
+        rows=written,
+        schema_version=ROW_SCHEMA_VERSION,
+        kind="table",
+    )
+    artifacts = await upload_outputs(store, claim, [output], lineage)
+    return StepProduct(ledger, artifacts)
+
+
+async def _process_all(
+    lease: Lease,
+    handler: RowStageHandler,
+    context: RowContext,
+    rows: list[InstructionRow],
+    maximum_rows_at_once: int,
+    report: ReportProgress,
+) -> Ledger:
+    """Process the rows in place; returns the sum of their ledgers."""
+    done: list[Ledger] = []
+    waiting = iter(range(len(rows)))
+    reported_at = time.monotonic()
+
+    async def process_rows() -> None:
+        """One of several that take the next row until none is left or the step shall stop."""
+        nonlocal reported_at
+        for position in waiting:
+            row = await _process_one(handler, context, rows[position])
+            rows[position] = row
+            done.append(row_ledger(row, context.stage))
+            if time.monotonic() - reported_at >= _REPORT_SECONDS:
+                reported_at = time.monotonic()
+                await report(total(done), {"done": len(done), "total": len(rows)})
+            if lease.stop.is_set():
+                return
+
+    # An error of one task cancels the others and comes out of the group, alone or with more of its kind.
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(maximum_rows_at_once, len(rows))):
+                group.create_task(process_rows())
+    except ExceptionGroup as errors:
+        raise _gravest(errors) from None
+    if len(done) < len(rows):
+        raise StepStopped
+    return total(done)
+
+
+async def _process_one(handler: RowStageHandler, context: RowContext, row: InstructionRow) -> InstructionRow:
+    """One row; a fault of the handler rejects the row's living facets instead of failing the shard."""
+    if row.facets and not row.alive:
+        return row  # all facets were rejected and counted before
+    try:
+        result = await handler.process(row, context)
+        if result.row_id != row.row_id or len(result.facets) < max(1, len(row.facets)):
+            raise ValueError("the handler returned another row or dropped facets")
+        return result
+    except (StepDeferred, StepFailed, InputRefused):
+        raise
+    except Exception as error:  # noqa: BLE001  a bad row must not take its shard along
+        _log.error("row_failed", row_id=row.row_id, stage=context.stage, error=error_place(error))
+        rejection = Rejection(context.stage, "internal_error", type(error).__name__)
+        if not row.facets:
+            # The stage that makes the facets failed: those it should have made are counted as rejected.
+            row.facets = [Facet(index) for index in range(context.spec.augment.sets_per_instruction)]
+        for facet in row.facets:
+            if facet.rejection is None:
+                facet.rejection = rejection
+        return row
+
+
+def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
+    """Of several rows' errors the one that decides about the step: final ones first, then a wait, then anything else."""
+    for kind in (StepFailed, InputRefused, StepDeferred):
+        for error in errors.exceptions:
+            if isinstance(error, kind):
+                return error
+    return errors.exceptions[0]

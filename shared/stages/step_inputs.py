@@ -1,0 +1,114 @@
+"""Finding what a step reads: parts of earlier stages, uploads, and the figures that a report prints."""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from shared.artifacts import layout
+from shared.domain.errors import InputRefused
+from shared.domain.jobs import JobSpec
+from shared.domain.ledger import Ledger
+from shared.domain.plan import StageKind
+from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.steps import Claim
+from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
+from shared.stages.job_data import code_version
+from shared.stages.whole_runner import InputReference
+
+
+async def input_part(session: AsyncSession, claim: Claim) -> Artifact:
+    """The part that a shard of a row stage reads: the same shard of the stage it needs. Raises LookupError."""
+    name = layout.part_name(claim.shard)
+    parts = await ArtifactRepository(session).of_stages(claim.job_id, claim.needs, name)
+    if len(parts) != 1:
+        raise LookupError(f"{len(parts)} parts called {name} of {', '.join(claim.needs)} instead of one")
+    return parts[0]
+
+
+async def whole_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) -> tuple[list[InputReference], list[str]]:
+    """Everything the needed stages made, and for curation the job's uploads; with the ids of what the lineage names.
+
+    Raises InputRefused for an upload that is not there (any more).
+    """
+    # What no step made is a roll-up's manifest of the stage: about its objects, not one of them.
+    artifacts = [
+        item
+        for item in await ArtifactRepository(session).of_stages(claim.job_id, claim.needs)
+        if item.step_id is not None
+    ]
+    references = [
+        InputReference(item.stage, item.name, item.key, item.sha256, item.rows, item.details) for item in artifacts
+    ]
+    ids = [item.id for item in artifacts]
+    if claim.kind == StageKind.CURATE:
+        uploads = await _uploads(session, claim.project_id, spec)
+        references += uploads
+        ids += [upload.name for upload in uploads]
+    return references, ids
+
+
+async def _uploads(session: AsyncSession, project_id: str, spec: JobSpec) -> list[InputReference]:
+    pointers = {
+        source.file: f"/sources/{position}/file"
+        for position, source in enumerate(spec.sources)
+        if source.file is not None
+    }
+    for position, file_id in enumerate(spec.curate.decontaminate_against):
+        pointers.setdefault(file_id, f"/curate/decontaminate_against/{position}")
+    if not pointers:
+        return []
+    query = sa.select(UploadedFile).where(
+        col(UploadedFile.project_id) == project_id, col(UploadedFile.id).in_(list(pointers))
+    )
+    found = {file.id: file for file in (await session.execute(query)).scalars()}
+    for file_id, pointer in pointers.items():
+        if file_id not in found:
+            raise InputRefused(f"no uploaded file {file_id} in this project; upload it and submit a new job", pointer)
+    return [
+        InputReference("upload", file.id, file.key, file.sha256, None, {"name": file.name})
+        for file in (found[file_id] for file_id in pointers)
+    ]
+
+
+async def stage_ledgers(session: AsyncSession, job_id: str) -> dict[str, Ledger]:
+    """Totals of the succeeded stages, by name, in the plan's order."""
+    query = sa.select(col(Stage.name), col(Stage.ledger)).where(
+        col(Stage.job_id) == job_id, col(Stage.state) == "succeeded"
+    )
+    rows = await session.execute(query.order_by(col(Stage.ordinal)))
+    return {row.name: msgspec.convert(row.ledger, Ledger) for row in rows}
+
+
+async def job_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, Any]:
+    """What a report prints of a job besides its rows. Times are ISO 8601 texts, money is micro-dollars."""
+    query = sa.select(
+        col(Job.teacher_is_simulator),
+        col(Job.created_at),
+        col(Job.started_at),
+        col(Job.cost_micro_usd),
+        col(Job.unpriced_calls),
+        col(Job.run_no),
+    ).where(col(Job.id) == claim.job_id)
+    job = (await session.execute(query)).one()
+    usage = await session.execute(
+        sa.select(Usage).where(col(Usage.job_id) == claim.job_id).order_by(col(Usage.stage), col(Usage.request_class))
+    )
+    return {
+        "job_id": claim.job_id,
+        "project_id": claim.project_id,
+        "name": spec.name,
+        "created_at": job.created_at.isoformat(),
+        "started_at": job.started_at.isoformat() if job.started_at else None,
+        "cost_micro_usd": job.cost_micro_usd,
+        "unpriced_calls": job.unpriced_calls,
+        "run_no": job.run_no,
+        "code_version": code_version(),
+        "teacher_is_simulator": job.teacher_is_simulator,
+        "provider": spec.teacher.provider,
+        "model": spec.teacher.model,
+        "judge": None if spec.judge is None else {"provider": spec.judge.provider, "model": spec.judge.model},
+        "usage": [row.model_dump(exclude={"job_id", "project_id"}) for row in usage.scalars()],
+    }

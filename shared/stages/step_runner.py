@@ -1,0 +1,291 @@
+"""From a doorbell to a commit: claims a step, runs it by its handler's shape, ends or commits the attempt."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+import urllib3.exceptions
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from shared.artifacts.protocol import ArtifactStore
+from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
+from shared.domain.ledger import Ledger
+from shared.domain.plan import StageKind
+from shared.llm.models import LanguageModels
+from shared.llm.providers import load_providers
+from shared.metadata.repositories.steps import Claim, Progress, StepRepository
+from shared.queue.lease import Lease, LeaseKeeper
+from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
+from shared.settings import Settings
+from shared.stages.job_data import JobData, JobDataCache, code_version
+from shared.stages.protocol import RowContext, RowStageHandler, WholeStepHandler
+from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
+from shared.stages.step_inputs import input_part, job_facts, stage_ledgers, whole_inputs
+from shared.stages.whole_runner import ChildCrashed, ChildFailed, run_whole_step
+from shared.telemetry.logs import error_place, step_context
+
+_log = structlog.get_logger(__name__)
+
+Handler = RowStageHandler | WholeStepHandler
+
+_UNREACHABLE = (
+    ConnectionError,
+    TimeoutError,
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    urllib3.exceptions.HTTPError,
+)
+"""A server that the step needs did not answer: not the step's fault."""
+
+
+class StepRunner:
+    """Runs the steps of one worker process on its event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker_id: str,
+        sessions: async_sessionmaker[AsyncSession],
+        store: ArtifactStore,
+        keeper: LeaseKeeper,
+        handlers: Mapping[StageKind, Handler],
+    ) -> None:
+        self._settings = settings
+        self._worker_id = worker_id
+        self._sessions = sessions
+        self._store = store
+        self._keeper = keeper
+        self._handlers = dict(handlers)
+        self._jobs = JobDataCache(sessions)
+        self._models: LanguageModels | None = None
+        self._models_lock = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._models is not None:
+            await self._models.close()
+
+    async def answer(self, step_id: str, dispatch_no: int) -> None:
+        """Run the step that a doorbell names, unless it is taken, stale or this worker leaves. Never raises."""
+        try:
+            if self._keeper.draining:
+                return  # the step stays dispatched and is rung for another worker
+            async with self._sessions() as session, session.begin():
+                claim = await StepRepository(session).claim(
+                    step_id, dispatch_no, self._worker_id, self._settings.lease_seconds
+                )
+        except Exception as error:  # noqa: BLE001  the controller rings again
+            _log.warning("claim_failed", step_id=step_id, error=error_place(error))
+            return
+        if claim is None:
+            return
+        lease = self._keeper.add(claim)
+        with step_context(job_id=claim.job_id, stage=claim.stage, step_id=claim.step_id, attempt_id=claim.attempt_id):
+            try:
+                await self._run_claimed(lease)
+            except Exception as error:  # noqa: BLE001  the lease runs out and the step starts over
+                _log.error("step_not_ended", error=error_place(error))
+            finally:
+                self._keeper.remove(lease)
+
+    async def _run_claimed(self, lease: Lease) -> None:
+        started = time.monotonic()
+        work = asyncio.create_task(self._produce(lease))
+        lost = asyncio.create_task(lease.lost.wait())
+        grace = asyncio.create_task(self._grace(lease))
+        try:
+            await asyncio.wait({work, lost, grace}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+        finally:
+            for task in (work, lost, grace):
+                task.cancel()
+            await asyncio.gather(work, lost, grace, return_exceptions=True)
+        if lease.lost.is_set():
+            _log.warning("step_abandoned", seconds=round(time.monotonic() - started, 3))
+            return
+        if work.cancelled():
+            await self._end(lease, _stopped(lease))
+            return
+        error = work.exception()
+        if error is not None:
+            await self._end(lease, attempt_end(error, lease))
+            return
+        _log.info("step_done", shard=lease.claim.shard, seconds=round(time.monotonic() - started, 3))
+
+    async def _grace(self, lease: Lease) -> None:
+        await lease.stop.wait()
+        await asyncio.sleep(self._settings.cancel_grace_seconds)
+
+    async def _produce(self, lease: Lease) -> None:
+        """Run the handler and commit."""
+        claim = lease.claim
+        handler = self._handlers.get(StageKind(claim.kind))
+        if handler is None:
+            raise StepFailed(
+                "no_handler",
+                f"the worker of the queue has no handler for stages of kind {claim.kind}; seen: "
+                f"{', '.join(sorted(self._handlers))}; start workers of the same release",
+            )
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="multifacet-", dir=self._settings.work_folder))
+        try:
+            data = await self._jobs.get(claim.job_id)
+            if isinstance(handler, RowStageHandler):
+                product = await self._run_rows(lease, handler, data, folder)
+            else:
+                product = await self._run_whole(lease, handler, data, folder)
+            await self._commit(lease, product)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _run_rows(self, lease: Lease, handler: RowStageHandler, data: JobData, folder: Path) -> StepProduct:
+        claim = lease.claim
+        async with self._sessions() as session:
+            part = await input_part(session, claim)
+        models = await self._language_models()
+
+        async def report(ledger: Ledger, progress: dict[str, Any]) -> None:
+            await self._report(claim, ledger, progress)
+
+        bound = {
+            "project_id": claim.project_id,
+            "job_id": claim.job_id,
+            "stage": claim.stage,
+        }
+        budget = claim.budget_micro_usd
+        spec = data.spec
+        context = RowContext(
+            job_id=claim.job_id,
+            stage=claim.stage,
+            spec=spec,
+            taxonomy=data.taxonomy,
+            teacher=models.bind(spec.teacher, **bound, budget_micro_usd=budget),
+            judge=None if spec.judge is None else models.bind(spec.judge, **bound, budget_micro_usd=budget),
+        )
+        return await run_row_step(
+            lease=lease,
+            handler=handler,
+            context=context,
+            part=part,
+            store=self._store,
+            folder=folder,
+            maximum_rows_at_once=self._settings.maximum_in_flight,
+            lineage=_lineage(claim, [part.id], handler.prompt_versions),
+            report=report,
+            flush=models.flush,
+        )
+
+    async def _run_whole(self, lease: Lease, handler: WholeStepHandler, data: JobData, folder: Path) -> StepProduct:
+        claim = lease.claim
+        async with self._sessions() as session:
+            inputs, ids = await whole_inputs(session, claim, data.spec)
+            ledgers = await stage_ledgers(session, claim.job_id)
+            facts = await job_facts(session, claim, data.spec)
+
+        async def report(progress: dict[str, Any]) -> None:
+            await self._report(claim, None, progress)
+
+        return await run_whole_step(
+            lease=lease,
+            handler=handler,
+            data=data,
+            inputs=inputs,
+            stage_ledgers=ledgers,
+            facts=facts,
+            store=self._store,
+            folder=folder,
+            lineage=_lineage(claim, ids, {}),
+            report=report,
+            grace_seconds=self._settings.cancel_grace_seconds,
+        )
+
+    async def _language_models(self) -> LanguageModels:
+        """The process's language models, made when the first row step needs them."""
+        async with self._models_lock:
+            if self._models is None:
+                models = LanguageModels(self._settings, load_providers(self._settings.providers_file))
+                await models.start()
+                self._models = models
+            return self._models
+
+    async def _report(self, claim: Claim, ledger: Ledger | None, progress: dict[str, Any]) -> None:
+        try:
+            async with self._sessions() as session, session.begin():
+                await StepRepository(session).report([Progress(claim.attempt_id, ledger, progress)])
+        except Exception as error:  # noqa: BLE001  progress is for watching; the work goes on
+            _log.warning("progress_not_shown", error=error_place(error))
+
+    async def _commit(self, lease: Lease, product: StepProduct) -> None:
+        """Commit, again and again while the database is away and the lease may still be ours."""
+        while True:
+            try:
+                async with self._sessions() as session, session.begin():
+                    done = await StepRepository(session).commit(
+                        lease.claim, product.ledger, product.artifacts, product.summary
+                    )
+                if not done:
+                    _log.warning("commit_refused")
+                    lease.lose()
+                return
+            except _UNREACHABLE as error:
+                _log.warning("commit_retried", error=error_place(error))
+                await asyncio.sleep(0.2)
+
+    async def _end(self, lease: Lease, end: AttemptEnd) -> None:
+        _log.info("step_ended_early", kind=end.kind.value, code=end.code, signature=end.signature)
+        while not lease.lost.is_set():
+            try:
+                async with self._sessions() as session, session.begin():
+                    await StepRepository(session).end(
+                        lease.claim.attempt_id, end, backoff_seconds=self._settings.lease_seconds * BACKOFF_SHARE
+                    )
+                return
+            except _UNREACHABLE as error:
+                _log.warning("end_retried", error=error_place(error))
+                await asyncio.sleep(0.2)
+
+
+def attempt_end(error: BaseException, lease: Lease) -> AttemptEnd:
+    """What an error that came out of a step means for its attempt."""
+    match error:
+        case StepStopped():
+            return _stopped(lease)
+        case InputRefused():
+            return AttemptEnd(EndKind.REFUSED, error.code, str(error), pointer=error.pointer)
+        case StepFailed():
+            return AttemptEnd(EndKind.REFUSED, error.code, str(error))
+        case StepDeferred():
+            return AttemptEnd(EndKind.DEFERRED, error.code, str(error), seconds=error.seconds)
+        case ChildCrashed():
+            return AttemptEnd(EndKind.CRASHED, "child_crashed", str(error), signature=error.signature)
+        case ChildFailed():
+            inner = error.error
+            return AttemptEnd(EndKind.FAILED, inner.code, inner.message, signature=inner.signature)
+        case _ if isinstance(error, _UNREACHABLE):
+            return AttemptEnd(EndKind.UNREACHABLE, "unreachable", f"a server did not answer: {error_place(error)}")
+        case MultifacetError():
+            return AttemptEnd(EndKind.FAILED, error.code, str(error), signature=error_place(error))
+        case _:
+            place = error_place(error)
+            return AttemptEnd(EndKind.FAILED, "step_error", f"the step failed: {place}", signature=place)
+
+
+def _stopped(lease: Lease) -> AttemptEnd:
+    if lease.reason is EndKind.PREEMPTED:
+        return AttemptEnd(EndKind.PREEMPTED, "preempted", "the worker was told to leave")
+    return AttemptEnd(EndKind.CANCELLED, "cancelled", "the job was stopped")
+
+
+def _lineage(claim: Claim, inputs: list[str], prompts: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "inputs": inputs,
+        "parameters": claim.parameters,
+        "prompts": dict(prompts),
+        "code_version": code_version(),
+    }

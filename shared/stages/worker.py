@@ -1,0 +1,181 @@
+"""A worker process: `python -m shared.stages.worker --roles augmentation,composition` (or `--roles all`).
+
+The main thread hears doorbells; each one is handed to the event loop in a thread of its own, which runs all steps of the
+process. On SIGTERM the worker takes no more doorbells, gives running steps a grace, marks the rest preempted and leaves.
+"""
+
+import argparse
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import FrameType
+from uuid import uuid4
+
+import structlog
+import uvloop
+
+from shared.artifacts import open_store
+from shared.domain.errors import InputRefused
+from shared.domain.plan import COLLECTION_PLAN, StageKind
+from shared.metadata.engine import create_engine, session_factory
+from shared.queue.doorbell_worker import DoorbellWorker
+from shared.queue.lease import LeaseKeeper
+from shared.queue.retry_policy import EndKind
+from shared.settings import Settings, get_settings
+from shared.stages.step_runner import Handler, StepRunner
+from shared.telemetry.logs import configure_logging
+
+_log = structlog.get_logger(__name__)
+
+ROLES: tuple[str, ...] = tuple(sorted({stage.service for stage in COLLECTION_PLAN}))
+"""Every service that runs steps: each has a queue and a `handlers.py`."""
+
+_BLOCKING_THREADS = 32
+"""For file and store access and for waiting on child processes."""
+
+
+def parse_roles(text: str) -> tuple[str, ...]:
+    """`all`, or role names with commas between. Raises InputRefused for a role that does not exist."""
+    names = ROLES if text.strip() == "all" else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = sorted(set(names) - set(ROLES))
+    if unknown:
+        raise InputRefused(f"unknown roles {', '.join(map(repr, unknown))}; choose from all, {', '.join(ROLES)}")
+    return names
+
+
+def load_handlers(roles: Sequence[str], modules: Mapping[str, str]) -> dict[StageKind, Handler]:
+    """Import the handlers of the roles: `services.<role>.handlers`, or the module that `modules` names for a role.
+
+    Raises InputRefused when two handlers claim one kind of stage.
+    """
+    handlers: dict[StageKind, Handler] = {}
+    for role in roles:
+        module = importlib.import_module(modules.get(role, f"services.{role}.handlers"))
+        for handler in module.HANDLERS:
+            if handler.kind in handlers:
+                raise InputRefused(f"two handlers for stages of kind {handler.kind}, one of them in {module.__name__}")
+            handlers[handler.kind] = handler
+    return handlers
+
+
+class Worker:
+    """Everything of one worker process."""
+
+    def __init__(self, settings: Settings, roles: Sequence[str], handlers: Mapping[StageKind, Handler]) -> None:
+        self._settings = settings
+        self._roles = tuple(roles)
+        self._handlers = handlers
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._loop = uvloop.new_event_loop()
+        self._ready = threading.Event()
+        self._serving: asyncio.Task[None]
+        self._runner: StepRunner
+        self._keeper: LeaseKeeper
+        self._doorbells = DoorbellWorker(
+            settings.redis_url, self._roles, settings.worker_slots, self.id, self._answer_doorbell
+        )
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT. Call in the main thread."""
+        thread = threading.Thread(target=self._run_loop, name="steps")
+        thread.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._leave)
+        while not self._ready.wait(0.2) and thread.is_alive() and not self._doorbells.stopping:
+            pass
+        try:
+            if self._ready.is_set():
+                self._doorbells.run()
+        finally:
+            if thread.is_alive():
+                self._loop.call_soon_threadsafe(self._serving.cancel)
+            thread.join()
+        _log.info("worker_ended", worker_id=self.id)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_default_executor(ThreadPoolExecutor(_BLOCKING_THREADS, thread_name_prefix="blocking"))
+        self._serving = self._loop.create_task(self._serve())
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._serving)
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+
+    async def _serve(self) -> None:
+        engine = create_engine(
+            self._settings.database_url, pool_size=self._settings.worker_slots + 2, application_name="multifacet-worker"
+        )
+        self._keeper = LeaseKeeper(self._settings, self.id, self._roles)
+        self._runner = StepRunner(
+            self._settings,
+            self.id,
+            session_factory(engine),
+            open_store(self._settings),
+            self._keeper,
+            self._handlers,
+        )
+        try:
+            await self._keeper.start()
+            self._ready.set()
+            _log.info("worker_started", worker_id=self.id, roles=self._roles, slots=self._settings.worker_slots)
+            await asyncio.Event().wait()  # until cancelled
+        finally:
+            await self._keeper.close()
+            await self._runner.close()
+            await engine.dispose()
+
+    def _answer_doorbell(self, step_id: str, dispatch_no: int) -> None:
+        """In a pool thread: hand the doorbell to the loop and wait until the step is done with."""
+        asyncio.run_coroutine_threadsafe(self._runner.answer(step_id, dispatch_no), self._loop).result()
+
+    def _leave(self, _number: int, _frame: FrameType | None) -> None:
+        self._doorbells.stop()
+        if self._ready.is_set():
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        """Ask running steps to end: rows under way may finish, a whole step may come to its end, within the grace."""
+        if self._keeper.draining:
+            return
+        _log.info("worker_leaves", running=len(self._keeper.leases))
+        self._keeper.drain()
+        for lease in self._keeper.leases:
+            lease.request_stop(EndKind.PREEMPTED)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m shared.stages.worker", description="Run steps of jobs.")
+    parser.add_argument("--roles", required=True, help=f"all, or names with commas between: {', '.join(ROLES)}")
+    parser.add_argument(
+        "--handlers",
+        action="append",
+        default=[],
+        metavar="ROLE=MODULE",
+        help="take a role's HANDLERS from another module than services.ROLE.handlers",
+    )
+    given = parser.parse_args(arguments)
+    settings = get_settings()
+    configure_logging(settings, "worker")
+    try:
+        roles = parse_roles(given.roles)
+        modules = dict(_parse_pair(text) for text in given.handlers)
+        handlers = load_handlers(roles, modules)
+    except InputRefused as error:
+        parser.error(str(error))
+    Worker(settings, roles, handlers).run()
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    role, equals, module = text.partition("=")
+    if not equals or role not in ROLES or not module:
+        raise InputRefused(f"--handlers {text!r} is not ROLE=MODULE with a role of {', '.join(ROLES)}")
+    return role, module
+
+
+if __name__ == "__main__":
+    main()

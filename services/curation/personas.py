@@ -1,0 +1,74 @@
+"""Instructions that already carry a persona or a preference. The rules are data (`personas.yaml`).
+
+What counts, and how well the rules find it on labelled real instructions, is in docs/persona-filter.md.
+"""
+
+import re
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+import yaml
+
+HEAD_CHARACTERS = 600
+TAIL_CHARACTERS = 400
+
+
+class PersonaMatch(msgspec.Struct, frozen=True):
+    """The first rule that fired: its name, what kind of statement it finds, and the words that it found."""
+
+    rule: str
+    reason: str
+    found: str
+
+
+class PersonaRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One rule as written in the file."""
+
+    name: str
+    reason: Literal["role", "voice", "audience", "manner"]
+    needs: list[str]
+    pattern: str
+
+
+class _RuleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    words: dict[str, list[str]]
+    rules: list[PersonaRule]
+
+
+class PersonaFilter:
+    """Compiled rules, tried in the order of the file."""
+
+    def __init__(self, data: object) -> None:
+        """`data` as `personas.yaml` holds it; raises msgspec.ValidationError or ValueError (an unknown word list)."""
+        parsed = msgspec.convert(data, _RuleFile)
+        self.rules = tuple(parsed.rules)
+        self._compiled = tuple((rule, re.compile(_with_words(rule.pattern, parsed.words))) for rule in parsed.rules)
+
+    def match(self, instruction: str) -> PersonaMatch | None:
+        """The first rule that finds something in the instruction, None where none does."""
+        text = instruction.lower().replace("’", "'")
+        if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
+            text = f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
+        for rule, pattern in self._compiled:
+            if any(fragment in text for fragment in rule.needs) and (found := pattern.search(text)):
+                return PersonaMatch(rule.name, rule.reason, " ".join(found[0].split())[:80])
+        return None
+
+
+def _with_words(pattern: str, words: dict[str, list[str]]) -> str:
+    def list_of(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in words:
+            raise ValueError(f"the pattern names the word list <{name}>, but there are only {sorted(words)}")
+        return "|".join(words[name])
+
+    return re.sub(r"(?<!\?)(?<!\?P)<([a-z]+)>", list_of, pattern)
+
+
+@lru_cache(maxsize=1)
+def persona_filter() -> PersonaFilter:
+    """The rules that the project carries."""
+    text = files("services.curation").joinpath("personas.yaml").read_text("utf-8")
+    return PersonaFilter(yaml.safe_load(text))

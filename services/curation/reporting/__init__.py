@@ -1,0 +1,1 @@
+"""The report, the data card and the sample of a finished collection."""

@@ -1,0 +1,49 @@
+"""The control plane's facts about a job, in the shape that report and card print; what is not known stays None."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.domain.jobs import JobSpec
+
+_USAGE = ("calls", "cached_calls", "prompt_tokens", "completion_tokens", "retries", "rate_limited")
+
+
+def job_facts(facts: Mapping[str, Any], spec: JobSpec, job_id: str) -> dict[str, Any]:
+    """Facts with a default for each key that may be absent, and usage totals."""
+    usage = [_usage(entry) for entry in facts.get("usage") or ()]
+    known_costs = [entry["cost_micro_usd"] for entry in usage if entry["cost_micro_usd"] is not None]
+    cost = facts.get("cost_micro_usd")
+    provider = str(facts.get("provider") or spec.teacher.provider)
+    return {
+        "job_id": str(facts.get("job_id") or job_id),
+        "created_at": _text(facts.get("created_at")),
+        "started_at": _text(facts.get("started_at")),
+        "simulator": bool(facts.get("teacher_is_simulator", provider == "simulator")),
+        "provider": provider,
+        "model": str(facts.get("model") or spec.teacher.model),
+        "cost_micro_usd": cost if cost is not None else (sum(known_costs) if known_costs else None),
+        "unpriced_calls": int(facts.get("unpriced_calls") or 0),
+        "usage": usage,
+        "usage_total": {name: sum(entry[name] for entry in usage) for name in _USAGE},
+        "code_version": _text(facts.get("code_version")),
+    }
+
+
+def money(micro_usd: int | None) -> str:
+    """Micro-dollars for people: two digits above a dollar, four below, `unknown` for None."""
+    if micro_usd is None:
+        return "unknown"
+    dollars = micro_usd / 1_000_000
+    return f"${dollars:,.2f}" if dollars >= 1 or micro_usd == 0 else f"${dollars:.4f}"
+
+
+def _usage(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "stage": str(entry.get("stage") or "unknown"),
+        **{name: int(entry.get(name) or 0) for name in _USAGE},
+        "cost_micro_usd": entry.get("cost_micro_usd"),
+    }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

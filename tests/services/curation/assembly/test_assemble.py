@@ -1,0 +1,263 @@
+"""Assembly writes the released layouts, counts every facet and keeps held-out preferences out of training."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.curation.assembly.assemble import run
+from shared.domain.errors import StepFailed
+from shared.domain.rows import InstructionRow, Rejection
+from shared.stages.protocol import WholeResult
+from tests.services.curation.assembly.synthetic import make_context, make_rows, make_spec, respond_parts
+
+PREFERENCE_SET = pa.list_(
+    pa.struct([(name, pa.string()) for name in ("dimension", "subdimension", "preference", "description")])
+)
+TURNS = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))
+RELEASED = {
+    "sft": {
+        "main_source": pa.string(),
+        "original_source": pa.string(),
+        "preference_set": PREFERENCE_SET,
+        "system": pa.string(),
+        "prompt": pa.string(),
+        "output": pa.string(),
+    },
+    "dpo": {
+        "main_source": pa.string(),
+        "original_source": pa.string(),
+        "system": pa.string(),
+        "prompt": pa.string(),
+        "chosen": TURNS,
+        "rejected": TURNS,
+    },
+    "rm": {"input": pa.string(), "chosen": pa.string(), "rejected": pa.string()},
+}
+RELEASED["orpo"] = RELEASED["dpo"]
+
+
+def assemble(folder: Path, rows: list[InstructionRow], seed: int = 0, **parameters: Any) -> tuple[WholeResult, Path]:
+    context = make_context(folder, respond_parts(folder / "respond", rows), spec=make_spec(seed, **parameters))
+    return run(context), context.output_folder
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return result
+
+
+def both(folder: Path, part: str) -> list[dict[str, Any]]:
+    return records(folder / part / "train.parquet") + records(folder / part / "test.parquet")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[WholeResult, Path]:
+    rows = make_rows(120, rejected_share=0.15)
+    return assemble(tmp_path_factory.mktemp("assemble"), rows, test_instruction_share=0.1)
+
+
+@pytest.mark.parametrize("export", ["sft", "dpo", "orpo", "rm"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_export_has_exactly_the_released_columns_and_types(
+    made: tuple[WholeResult, Path], export: str, split: str
+) -> None:
+    path = made[1] / "exports" / export / f"{split}.parquet"
+    schema = pq.read_schema(path)
+    assert list(zip(schema.names, schema.types, strict=True)) == list(RELEASED[export].items())
+
+
+@pytest.mark.parametrize("export", ["sft", "dpo", "orpo", "rm"])
+def test_exports_load_with_datasets_and_jsonl_says_the_same(
+    made: tuple[WholeResult, Path], export: str, tmp_path: Path
+) -> None:
+    folder = made[1] / "exports" / export
+    files = {split: str(folder / f"{split}.parquet") for split in ("train", "test")}
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
+    for split in ("train", "test"):
+        assert loaded[split].column_names == list(RELEASED[export])
+        lines = [orjson.loads(line) for line in (folder / f"{split}.jsonl").read_bytes().splitlines()]
+        assert lines == loaded[split].to_list()
+        assert lines
+
+
+def test_collection_loads_with_datasets(made: tuple[WholeResult, Path], tmp_path: Path) -> None:
+    files = {split: str(made[1] / "collection" / f"{split}.parquet") for split in ("train", "test")}
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
+    assert loaded.num_rows["train"] == made[0].summary["facets"]["train"]
+    first = loaded["train"][0]
+    assert first["teacher"] == "simulator"
+    assert [made_by["stage"] for made_by in first["provenance"]] == ["augment", "compose", "respond"]
+    checked = [entry for entry in first["preference_details"] if entry["check_kind"]]
+    assert {entry["check_result"] for entry in checked} <= {"pass", "not_applicable"}
+    assert checked
+
+
+def test_every_living_facet_is_counted_and_written_once(made: tuple[WholeResult, Path]) -> None:
+    result, folder = made
+    living = [
+        (row.row_id, facet.index) for row in make_rows(120, rejected_share=0.15) for facet in row.facets if facet.alive
+    ]
+    written = [(record["row_id"], record["facet_index"]) for record in both(folder, "collection")]
+    assert sorted(written) == sorted(living)
+    result.ledger.check()
+    assert result.ledger.facets_in == result.ledger.facets_out == len(living)
+    facets = result.summary["facets"]
+    assert facets["train"] + facets["test_seen"] + facets["test_unseen_preference"] == len(living)
+
+
+def test_a_living_facet_without_response_is_rejected_with_a_reason(tmp_path: Path) -> None:
+    rows = make_rows(5, facets=2)
+    rows[0].facets[0].response = None
+    rows[1].facets[1].system = ""
+    rows[2].facets[0].rejection = rows[2].facets[1].rejection = Rejection("respond", "refused")
+    result, _ = assemble(tmp_path, rows)
+    result.ledger.check()
+    assert result.ledger.reasons == {"no_response": 1, "no_system_message": 1}
+    assert (result.ledger.facets_in, result.ledger.facets_out, result.ledger.rows_in) == (8, 6, 4)
+
+
+def test_pairs_are_own_response_against_a_siblings(made: tuple[WholeResult, Path]) -> None:
+    result, folder = made
+    facets = {(record["row_id"], record["facet_index"]): record for record in both(folder, "collection")}
+    provenance = records(folder / "exports" / "dpo" / "provenance.parquet")
+    rows = {split: records(folder / "exports" / "dpo" / f"{split}.parquet") for split in ("train", "test")}
+    rewards = {split: records(folder / "exports" / "rm" / f"{split}.parquet") for split in ("train", "test")}
+    assert len(provenance) == sum(map(len, rows.values())) == sum(result.summary["pairs"].values())
+    for origin in provenance:
+        row, reward = (table[origin["split"]][origin["row"]] for table in (rows, rewards))
+        chosen = facets[origin["row_id"], origin["chosen_facet_index"]]
+        rejected = facets[origin["row_id"], origin["rejected_facet_index"]]
+        assert chosen["split"] == rejected["split"] == origin["split"]
+        assert row["system"] == chosen["system"] != rejected["system"]
+        assert row["chosen"] == [
+            {"content": chosen["prompt"], "role": "user"},
+            {"content": chosen["output"], "role": "assistant"},
+        ]
+        assert row["rejected"][1]["content"] == rejected["output"] != chosen["output"]
+        assert reward == {
+            "input": f"{chosen['system']}\n{chosen['prompt']}",
+            "chosen": chosen["output"],
+            "rejected": rejected["output"],
+        }
+
+
+def test_dpo_and_orpo_hold_the_same_pairs(made: tuple[WholeResult, Path]) -> None:
+    for file in ("train.parquet", "test.parquet", "provenance.parquet", "train.jsonl"):
+        dpo, orpo = ((made[1] / "exports" / name / file).read_bytes() for name in ("dpo", "orpo"))
+        assert dpo == orpo
+
+
+def test_random_pairing_makes_one_pair_per_instruction_and_split_or_counts_why_not(
+    made: tuple[WholeResult, Path],
+) -> None:
+    result, folder = made
+    groups = Counter((record["row_id"], record["split"]) for record in both(folder, "collection"))
+    pairs = Counter(
+        (origin["row_id"], origin["split"]) for origin in records(folder / "exports" / "dpo" / "provenance.parquet")
+    )
+    assert set(pairs.values()) == {1}
+    assert set(pairs) == {group for group, count in groups.items() if count > 1}
+    assert sum(result.summary["unpaired"].values()) == len(groups) - len(pairs)
+
+
+def test_mirrored_pairing_holds_both_orders_of_each_pair(tmp_path: Path) -> None:
+    _, folder = assemble(tmp_path, make_rows(40), pairing="mirrored")
+    origins = records(folder / "exports" / "dpo" / "provenance.parquet")
+    orders = Counter((o["split"], o["row_id"], o["chosen_facet_index"], o["rejected_facet_index"]) for o in origins)
+    assert orders
+    assert orders == Counter({(split, row, j, i): count for (split, row, i, j), count in orders.items()})
+
+
+def test_equal_responses_make_no_pair(tmp_path: Path) -> None:
+    rows = make_rows(6, facets=2)
+    for row in rows:
+        row.facets[1].response = row.facets[0].response
+    result, _ = assemble(tmp_path, rows, held_out_preference_share=0, test_instruction_share=0)
+    assert result.summary["pairs"] == {"train": 0, "test_seen": 0, "test_unseen_preference": 0}
+    assert result.summary["unpaired"] == {"equal_responses_or_systems": 6}
+
+
+def test_one_facet_per_instruction_gives_a_collection_without_pairs(tmp_path: Path) -> None:
+    result, folder = assemble(tmp_path, make_rows(20, facets=1))
+    assert result.ledger.facets_out == 20
+    assert result.summary["unpaired"] == {"single_facet": 20}
+    assert both(folder, "exports/dpo") == []
+    assert len(both(folder, "exports/sft")) == 20
+
+
+def test_nothing_alive_fails_with_what_was_seen(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="no facet lives") as caught:
+        assemble(tmp_path, make_rows(5, rejected_share=1.0))
+    assert caught.value.code == "nothing_to_assemble"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.integers(1, 25),
+    facets=st.integers(1, 4),
+    seed=st.integers(0, 2**53),
+    instruction_share=st.floats(0, 0.9),
+    preference_share=st.floats(0, 0.9),
+    pairing=st.sampled_from(["random", "mirrored"]),
+)
+def test_training_never_holds_a_held_out_preference_or_instruction(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: int,
+    facets: int,
+    seed: int,
+    instruction_share: float,
+    preference_share: float,
+    pairing: str,
+) -> None:
+    result, folder = assemble(
+        tmp_path_factory.mktemp("split"),
+        make_rows(rows, facets, seed=seed % 97),
+        seed,
+        test_instruction_share=instruction_share,
+        held_out_preference_share=preference_share,
+        pairing=pairing,
+    )
+    held_out = set(result.summary["held_out_seeds"])
+    assert bool(held_out) == (preference_share > 0)
+    everything = both(folder, "collection")
+    by_output = {}
+    trained_instructions = {record["row_id"] for record in everything if record["split"] == "train"}
+    for record in everything:
+        seeds = {entry["seed_name"] for entry in record["preference_details"]}
+        by_output[record["output"]] = seeds
+        unseen = bool(seeds & held_out)
+        assert record["split_level"] == ("unseen_preference" if unseen else "seen")
+        if record["split"] == "train":
+            assert not unseen
+        if not unseen and record["split"] == "test":
+            assert record["row_id"] not in trained_instructions
+        assert record["instruction_in_train"] == (record["row_id"] in trained_instructions)
+    for pair in records(folder / "exports" / "dpo" / "train.parquet"):
+        for side in ("chosen", "rejected"):
+            assert not by_output[pair[side][1]["content"]] & held_out
+
+
+def test_the_same_job_assembles_to_the_same_bytes(tmp_path: Path) -> None:
+    rows = make_rows(30)
+    first, first_folder = assemble(tmp_path / "a", rows, seed=5)
+    second, second_folder = assemble(tmp_path / "b", rows, seed=5)
+    assert first.summary == second.summary
+    for output in first.outputs:
+        assert (first_folder / output.name).read_bytes() == (second_folder / output.name).read_bytes()
+
+
+def test_outputs_state_their_rows(made: tuple[WholeResult, Path]) -> None:
+    names = {output.name for output in made[0].outputs}
+    assert {"collection/train.parquet", "exports/orpo/test.jsonl", "exports/rm/provenance.parquet"} <= names
+    assert len(names) == 22
+    for output in made[0].outputs:
+        lines = output.path.read_bytes().splitlines() if output.path.suffix == ".jsonl" else None
+        assert output.rows == (pq.read_metadata(output.path).num_rows if lines is None else len(lines))

@@ -1,0 +1,205 @@
+"""The row stage `augment`: k preference sets for an instruction, one teacher call for all of them.
+
+Subdimension, pole and seed of each slot are drawn by seed (`services.augmentation.sampler`); the teacher makes each slot
+concrete; code verifies. Sets with a fault are asked for again, one call per set, with a fresh sample index.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from services.augmentation.answers import SCHEMA, SCHEMA_NAME, PreferenceAnswer, PreferenceSets
+from services.augmentation.catalogue import catalogue_of
+from services.augmentation.sampler import SeededSampler, SetAssignment, SetSampler
+from services.augmentation.validation import compare_sets, judge_set
+from shared.domain.identifiers import seed_of
+from shared.domain.plan import StageKind
+from shared.domain.rows import Facet, InstructionRow, Preference
+from shared.llm.protocol import Completion, CompletionRequest, LanguageModelError
+from shared.prompts import load_prompt
+from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenance_of, reject
+from shared.stages.protocol import RowContext, RowStageHandler
+
+PROMPT = load_prompt("services.augmentation", "preference_sets")
+TOKENS_PER_SLOT = 110
+"""What one slot of the answer takes at most, roughly; decides how many sets go into one call. With the default token limit and
+four dimensions that is four sets, so that the usual three take one call."""
+
+
+class _Set(msgspec.Struct):
+    """One set on its way: what is assigned, what came of the latest try."""
+
+    assignment: SetAssignment
+    usage: Usage
+    seed: int = 0
+    preferences: tuple[Preference, ...] = ()
+    fault: Fault | None = None
+    refused: set[int] = msgspec.field(default_factory=set)
+
+
+async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
+    """Give the row its facets: `sets_per_instruction` of them, each with one preference per dimension or a rejection.
+
+    Rejection reasons: `set_contradiction`, `malformed_preference`, `preference_does_not_fit`, `wrong_pole`,
+    `restates_instruction`, `similar_set`, `duplicate_set`, and the codes of the model's errors.
+    """
+    parameters = context.spec.augment
+    sampler = SeededSampler(catalogue_of(context.taxonomy), context.spec.seed)
+    assignments = sampler.assign(row.row_id, parameters.sets_per_instruction)
+    sets = {assignment.index: _Set(assignment, Usage()) for assignment in assignments if assignment is not None}
+    pending = list(sets.values())
+    settled: list[_Set] = []
+    for attempt in range(parameters.quality_retries + 1):
+        if attempt:
+            pending = _redraw(sampler, row, sets, pending, attempt)
+        if not pending:
+            break
+        await _ask(row, context, pending, settled, attempt)
+        _settle(pending, settled, parameters.maximum_set_similarity)
+        pending = [one for one in pending if one.fault is not None and not one.fault.final]
+    row.facets = [_facet(index, sets.get(index), context) for index in range(parameters.sets_per_instruction)]
+    return row
+
+
+def _facet(index: int, one: _Set | None, context: RowContext) -> Facet:
+    facet = Facet(index=index)
+    if one is None:
+        detail = "no choice of seed preferences without a contradiction was found for this set"
+        reject(facet, context.stage, Fault("set_contradiction", detail))
+        return facet
+    sampling = context.spec.augment.sampling
+    facet.provenance.append(
+        provenance_of(context.stage, context.teacher, PROMPT.version, one.seed, sampling, one.usage)
+    )
+    if one.fault is not None:
+        reject(facet, context.stage, one.fault)
+    else:
+        facet.preferences = list(one.preferences)
+    return facet
+
+
+def _redraw(
+    sampler: SetSampler, row: InstructionRow, sets: dict[int, _Set], pending: Sequence[_Set], attempt: int
+) -> list[_Set]:
+    """The pending sets that can be asked for again: those whose refused seeds could be replaced, or had none."""
+    ready: list[_Set] = []
+    for one in pending:
+        refused = [seed for seed in one.assignment.seeds if seed.number in one.refused]
+        if refused:
+            others = [other.assignment for other in sets.values() if other is not one]
+            assignment = sampler.redraw(row.row_id, one.assignment, one.refused, others, attempt)
+            if assignment is None:
+                one.fault = Fault("preference_does_not_fit", "the taxonomy has no other seed for this slot", final=True)
+                continue
+            one.assignment = assignment
+        ready.append(one)
+    return ready
+
+
+def _batches(context: RowContext, pending: Sequence[_Set], attempt: int) -> list[tuple[str, list[_Set]]]:
+    """Which sets go into one call, with the sample index of that call.
+
+    The first time as many as the token limit lets through; a retry asks for each set alone.
+    """
+    if attempt:
+        return [(f"augment:{one.assignment.index}:{attempt}", [one]) for one in pending]
+    slots = len(pending[0].assignment.seeds)
+    size = max(1, context.spec.augment.sampling.max_tokens // (TOKENS_PER_SLOT * slots))
+    return [("augment:all:0", list(pending[start : start + size])) for start in range(0, len(pending), size)]
+
+
+async def _ask(
+    row: InstructionRow, context: RowContext, pending: Sequence[_Set], settled: Sequence[_Set], attempt: int
+) -> None:
+    """Ask the teacher for all pending sets, all calls at once, and fill in preferences or fault."""
+    siblings = [preference.description for one in settled for preference in one.preferences]
+    batches = _batches(context, pending, attempt)
+    await concurrently([_ask_for(row, context, batch, siblings, index, attempt) for index, batch in batches])
+
+
+async def _ask_for(
+    row: InstructionRow,
+    context: RowContext,
+    batch: Sequence[_Set],
+    siblings: Sequence[str],
+    sample_index: str,
+    attempt: int,
+) -> None:
+    sampling = context.spec.augment.sampling
+    seed = seed_of(context.spec.seed, "augment", row.row_id, sample_index)
+    request = CompletionRequest(
+        messages=PROMPT.messages(siblings=siblings, request=_block(row.instruction, batch)),
+        request_class="augment",
+        sample_index=sample_index,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        seed=seed,
+        schema_name=SCHEMA_NAME,
+        schema=SCHEMA,
+    )
+    for one in batch:
+        one.seed = seed
+        one.usage.attempts = attempt + 1
+        one.preferences, one.fault = (), None
+    try:
+        answer, completion = await context.teacher.complete_structured(request, PreferenceSets)
+    except LanguageModelError as error:
+        for one in batch:
+            one.fault = fault_of(error)
+        return
+    _share_usage(completion, batch)
+    of_set: dict[int, list[PreferenceAnswer]] = {}
+    for entry in answer.sets:
+        of_set.setdefault(entry.set, []).extend(entry.preferences)
+    for one in batch:
+        verdict = judge_set(one.assignment, of_set.get(one.assignment.index, []), row.instruction)
+        one.preferences, one.fault = verdict.preferences, verdict.fault
+        one.refused |= verdict.unfit
+
+
+def _block(instruction: str, batch: Sequence[_Set]) -> dict[str, Any]:
+    return {
+        "instruction": instruction,
+        "slots": [
+            {
+                "set": one.assignment.index,
+                "dimension": seed.dimension,
+                "subdimension": seed.subdimension,
+                "pole": seed.pole,
+                "pole_description": seed.pole_description,
+                "seed": seed.name,
+                "seed_description": seed.description,
+                "check_sentence": seed.check_sentence,
+            }
+            for one in batch
+            for seed in one.assignment.seeds
+        ],
+    }
+
+
+def _share_usage(completion: Completion, batch: Sequence[_Set]) -> None:
+    """Spread the tokens of one call over its sets, so that the sum over facets is what was used."""
+    count = len(batch)
+    for position, one in enumerate(batch):
+        one.usage.prompt_tokens += (completion.prompt_tokens + position) // count
+        one.usage.completion_tokens += (completion.completion_tokens + position) // count
+
+
+def _settle(pending: Sequence[_Set], settled: list[_Set], maximum_similarity: float) -> None:
+    """Hold the sets that just came in against all that stand, in order of their index; the good ones are settled."""
+    for one in pending:
+        if one.fault is not None:
+            continue
+        sentences = [
+            seed.check_sentence for other in (*settled, one) for seed in other.assignment.seeds if seed.check_sentence
+        ]
+        one.fault = compare_sets(
+            one.preferences, [other.preferences for other in settled], maximum_similarity, sentences
+        )
+        if one.fault is None:
+            settled.append(one)
+
+
+HANDLERS = (RowStageHandler(StageKind.AUGMENT, augment, {"preference_sets": PROMPT.version}),)

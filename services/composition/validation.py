@@ -1,0 +1,120 @@
+"""What code can say about a system message that a teacher wrote: pure functions, no calls."""
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+
+import yaml
+
+from shared.domain.checks import canonical_sentence, find_checks
+from shared.domain.jobs import ComposeParameters
+from shared.domain.rows import Preference
+from shared.domain.similarity import rouge_l, word_tokens
+from shared.stages.facets import Fault
+
+MINIMUM_COVERAGE = 0.25
+"""Share of a preference's content words (by their first five letters) that the system message must take up. Paraphrase keeps the
+subject words of a wish and little else; a message that ignored a wish shares next to none of them."""
+STEM_LETTERS = 5
+RUN_LENGTH = 5
+MAXIMUM_SHARED_RUNS = 0.3
+"""Share of the instruction's five-word runs that may stand in the system message."""
+MINIMUM_WORDS_TO_COMPARE = 5
+MAXIMUM_SIBLING_SIMILARITY = 0.8
+"""ROUGE-L above which two system messages of one instruction count as the same."""
+
+_CODE = re.compile(r"```|^\s{0,3}(?:def |class |import |#include|SELECT )", re.MULTILINE)
+_ANSWER_OPENING = re.compile(
+    r"^\W*(?:sure\b|certainly\b|of course\b|absolutely[,!]|here(?:'s| is| are)\b|as an ai\b|the answer is\b|system message\s*:|"
+    r"i(?:'m| am) sorry\b)",
+    re.IGNORECASE,
+)
+_ANSWER_MARK = re.compile(r"^\W*(?:final answer|answer|solution|result)\W*:", re.IGNORECASE | re.MULTILINE)
+
+_FUNCTION_WORDS = frozenset(
+    yaml.safe_load(files("services.composition").joinpath("function_words.yaml").read_text(encoding="utf-8"))
+)
+
+
+def content_stems(text: str) -> frozenset[str]:
+    """First five letters of every word of four letters or more that is not a function word; tokens outside ASCII count at
+    any length."""
+    return frozenset(
+        token[:STEM_LETTERS]
+        for token in word_tokens(text)
+        if (len(token) > 3 or not token.isascii()) and token not in _FUNCTION_WORDS
+    )
+
+
+def coverage(preference: Preference, stems: frozenset[str]) -> float:
+    """Share (0..1) of the preference's content words that are among `stems`; 1 for a preference without content words.
+
+    The machine check's sentence is left out: it is looked for verbatim.
+    """
+    description = preference.description
+    if preference.check is not None:
+        description = description.replace(canonical_sentence(preference.check), " ")
+    wanted = content_stems(description)
+    return len(wanted & stems) / len(wanted) if wanted else 1.0
+
+
+def judge_system_message(
+    text: str, preferences: Sequence[Preference], instruction: str, parameters: ComposeParameters
+) -> Fault | None:
+    """Why this system message cannot be used, or None.
+
+    Faults: `length_out_of_range`, `answer_leaked`, `missing_check_sentence`, `foreign_check`, `preference_missing`,
+    `restates_task`.
+    """
+    if not parameters.minimum_characters <= len(text) <= parameters.maximum_characters:
+        return Fault(
+            "length_out_of_range",
+            f"{len(text)} characters; {parameters.minimum_characters} to {parameters.maximum_characters} are allowed",
+        )
+    for pattern in (_CODE, _ANSWER_OPENING, _ANSWER_MARK):
+        found = pattern.search(text)
+        if found:
+            return Fault("answer_leaked", f"reads like an answer: {found.group().strip()[:40]!r}")
+    assigned = [preference.check for preference in preferences if preference.check is not None]
+    found_checks = find_checks(text)
+    for check in assigned:
+        if check not in found_checks:
+            return Fault("missing_check_sentence", f"the sentence of the check {check.kind!r} is not in it verbatim")
+    for check in found_checks:
+        if check not in assigned:
+            return Fault("foreign_check", f"demands {check.kind}, which none of the preferences does")
+    stems = content_stems(text)
+    for preference in preferences:
+        share = coverage(preference, stems)
+        if share < MINIMUM_COVERAGE:
+            return Fault(
+                "preference_missing",
+                f"takes up {share:.0%} of the content words of the {preference.dimension!r} preference;"
+                f" at least {MINIMUM_COVERAGE:.0%} is asked for",
+            )
+    return _restatement(text, instruction)
+
+
+def compare_system_messages(text: str, accepted: Sequence[str]) -> Fault | None:
+    """`similar_system_message` where the text is too close to one of its siblings."""
+    for other in accepted:
+        similarity = 1.0 if text == other else rouge_l(text, other)
+        if similarity > MAXIMUM_SIBLING_SIMILARITY:
+            return Fault(
+                "similar_system_message",
+                f"ROUGE-L {similarity:.2f} with a sibling; at most {MAXIMUM_SIBLING_SIMILARITY:.2f} is allowed",
+            )
+    return None
+
+
+def _restatement(text: str, instruction: str) -> Fault | None:
+    asked = word_tokens(instruction)
+    if len(asked) < MINIMUM_WORDS_TO_COMPARE:
+        return None  # so few words can stand in a message by chance
+    runs = {tuple(asked[i : i + RUN_LENGTH]) for i in range(len(asked) - RUN_LENGTH + 1)}
+    said = word_tokens(text)
+    shared = runs & {tuple(said[i : i + RUN_LENGTH]) for i in range(len(said) - RUN_LENGTH + 1)}
+    share = len(shared) / len(runs)
+    if share > MAXIMUM_SHARED_RUNS:
+        return Fault("restates_task", f"{share:.0%} of the instruction's {RUN_LENGTH}-word runs stand in it")
+    return None

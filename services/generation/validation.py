@@ -1,0 +1,149 @@
+"""What code can say about a response: pure functions, no calls. They run for every row, so they are kept cheap: the common case
+is a few substring searches and one language detection on a part of the text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.domain.checks import evaluate
+from shared.domain.checks.answer_language import LANGUAGE_NAMES
+from shared.domain.jobs import RespondParameters
+from shared.domain.language import detect_language
+from shared.domain.rows import InstructionRow, Preference
+from shared.domain.similarity import rouge_l_tokens, word_tokens
+from shared.llm.protocol import Completion
+from shared.stages.facets import Fault
+
+MINIMUM_LANGUAGE_CONFIDENCE = 0.8
+MINIMUM_LANGUAGE_CHARACTERS = 60
+LANGUAGE_SAMPLE_CHARACTERS = 800
+COMPARED_CHARACTERS = 3000
+"""Two responses are compared by their first so many characters: answers that are the same start the same."""
+ECHOED_SENTENCE_CHARACTERS = 60
+"""A sentence of the system message of this length that stands word for word in the response is quoted, not followed."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
+_LANGUAGE_MENTIONED = re.compile(
+    r"\b(?:translat\w*|language|" + "|".join(sorted(map(re.escape, LANGUAGE_NAMES.values()))) + r")\b", re.IGNORECASE
+)
+
+
+class RefusalRules(BaseModel):
+    """The data file of refusals: how they open, and how long a text with nothing else in it can be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    maximum_characters: int = Field(gt=0)
+    openings: tuple[str, ...] = Field(min_length=1)
+
+
+class _Refusals(NamedTuple):
+    maximum_characters: int
+    pattern: re.Pattern[str]
+
+
+@lru_cache(maxsize=1)
+def _refusals() -> _Refusals:
+    text = files("services.generation").joinpath("refusals.yaml").read_text(encoding="utf-8")
+    rules = RefusalRules.model_validate(yaml.safe_load(text))
+    pattern = re.compile(r"[\s\"“*>]*(?:" + "|".join(rules.openings) + ")", re.IGNORECASE | re.DOTALL)
+    return _Refusals(rules.maximum_characters, pattern)
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the text is a short, pure refusal by the rules in `refusals.yaml`."""
+    rules = _refusals()
+    return len(text) <= rules.maximum_characters and rules.pattern.match(text.replace("’", "'")) is not None
+
+
+def judge_completion(completion: Completion, text: str, parameters: RespondParameters) -> Fault | None:
+    """Faults that show in how the answer ended: `content_refused`, `output_truncated`, `empty_response`, `refusal_phrase`.
+    `text` is the completion's text without surrounding space."""
+    if completion.refusal is not None:
+        return Fault("content_refused", "the model declined in its refusal field")
+    if completion.finish_reason == "content_filter":
+        return Fault("content_refused", "the provider's content filter ended the answer")
+    if completion.finish_reason == "length":
+        return Fault(
+            "output_truncated", f"cut off at {parameters.sampling.max_tokens} tokens; raise respond.sampling.max_tokens"
+        )
+    if len(text) < parameters.minimum_characters:
+        return Fault(
+            "empty_response", f"{len(text)} characters; at least {parameters.minimum_characters} are asked for"
+        )
+    if is_refusal(text):
+        return Fault("refusal_phrase", "a short answer that opens like a refusal")
+    return None
+
+
+def long_sentences(system: str) -> tuple[str, ...]:
+    """The sentences of a system message that are long enough to be recognised when quoted."""
+    return tuple(part for part in _SENTENCE_END.split(system) if len(part) >= ECHOED_SENTENCE_CHARACTERS)
+
+
+def judge_text(
+    text: str, row: InstructionRow, sentences: Sequence[str], preferences: Sequence[Preference]
+) -> Fault | None:
+    """`echoes_system_message` and `off_language`. `sentences` are those of `long_sentences(facet.system)`."""
+    for sentence in sentences:
+        if sentence in text and sentence not in row.instruction:
+            return Fault(
+                "echoes_system_message", f"a sentence of {len(sentence)} characters is quoted from the system message"
+            )
+    if any(preference.check is not None and preference.check.kind == "language" for preference in preferences):
+        return None  # the machine check says which language it must be
+    return _language_fault(text, row)
+
+
+def _language_fault(text: str, row: InstructionRow) -> Fault | None:
+    if len(text) < MINIMUM_LANGUAGE_CHARACTERS:
+        return None
+    found = detect_language(text[:LANGUAGE_SAMPLE_CHARACTERS])
+    if found is None or found[0] == row.language or found[1] < MINIMUM_LANGUAGE_CONFIDENCE:
+        return None
+    # The rare case, so it may cost more: a request for a translation, or an instruction whose own language is in doubt.
+    if _LANGUAGE_MENTIONED.search(row.instruction):
+        return None
+    asked = detect_language(row.instruction[:LANGUAGE_SAMPLE_CHARACTERS])
+    if asked is None or asked[0] != row.language or asked[1] < MINIMUM_LANGUAGE_CONFIDENCE:
+        return None
+    return Fault("off_language", f"the answer is in {found[0]!r} ({found[1]:.2f}), the instruction in {row.language!r}")
+
+
+def run_checks(text: str, preferences: Sequence[Preference]) -> tuple[Mapping[str, str], Fault | None]:
+    """Outcome of every machine check by dimension, and `check_failed` for the first that failed."""
+    results: dict[str, str] = {}
+    fault: Fault | None = None
+    for preference in preferences:
+        if preference.check is None:
+            continue
+        outcome = evaluate(preference.check, text)
+        results[preference.dimension] = outcome.outcome
+        if outcome.outcome == "fail" and fault is None:
+            fault = Fault("check_failed", f"{preference.check.kind}: {outcome.detail}")
+    return results, fault
+
+
+def tokens_to_compare(text: str) -> list[str]:
+    return word_tokens(text[:COMPARED_CHARACTERS])
+
+
+def compare_responses(tokens: list[str], accepted: Sequence[list[str]], maximum_similarity: float) -> Fault | None:
+    """`similar_response` where ROUGE-L with a sibling is above `maximum_similarity`."""
+    for other in accepted:
+        # The common subsequence is at most the shorter text: most pairs of unlike length need no comparison.
+        total = len(tokens) + len(other)
+        if total and 2 * min(len(tokens), len(other)) / total <= maximum_similarity:
+            continue
+        similarity = rouge_l_tokens(tokens, other) if total else 1.0
+        if similarity > maximum_similarity:
+            return Fault(
+                "similar_response",
+                f"ROUGE-L {similarity:.2f} with a sibling; at most {maximum_similarity:.2f} is allowed",
+            )
+    return None

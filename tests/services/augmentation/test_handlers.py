@@ -1,0 +1,268 @@
+"""The augment stage over a scripted teacher: one call, retries, redraws, rejections, provenance."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from services.augmentation.handlers import HANDLERS, PROMPT
+from shared.domain.errors import StepDeferred, StepFailed
+from shared.domain.identifiers import row_id_of, seed_of
+from shared.domain.ledger import row_ledger
+from shared.domain.plan import StageKind
+from shared.domain.rows import InstructionRow
+from shared.llm.protocol import (
+    CompletionRequest,
+    ContentRefused,
+    OutputInvalid,
+    OutputTruncated,
+    RequestRejected,
+    RetriesExhausted,
+)
+from tests.support.fake_models import ScriptedModel, block_of, completion_of, context_of
+from tests.support.taxonomies import small_taxonomy
+
+HANDLER = HANDLERS[0]
+
+
+def _row(text: str = "Explain how a lighthouse lens bends the light of a lamp") -> InstructionRow:
+    return InstructionRow(row_id_of(text), text, "demo", "demo", 0)
+
+
+def _good(request: CompletionRequest) -> dict[str, Any]:
+    """A valid answer; every description has words of its own, by set, slot and sample index."""
+    sets: dict[int, list[dict[str, Any]]] = {}
+    for position, slot in enumerate(block_of(request)["slots"]):
+        words = [f"w{seed_of(request.sample_index, position, number):x}"[:7] for number in range(8)]
+        sets.setdefault(slot["set"], []).append(
+            {
+                "dimension": slot["dimension"],
+                "subdimension": slot["subdimension"],
+                "preference": " ".join(words[:3]),
+                "description": f"{' '.join(words)} wanted.",
+                "fits": True,
+            }
+        )
+    return {"sets": [{"set": index, "preferences": preferences} for index, preferences in sets.items()]}
+
+
+def _changed(request: CompletionRequest, **change: Any) -> dict[str, Any]:
+    """A good answer whose set 1 has its first preference changed."""
+    answer = _good(request)
+    for entry in answer["sets"]:
+        if entry["set"] == 1:
+            entry["preferences"][0].update(change)
+    return answer
+
+
+async def _augment(script: Callable[..., Any], **augment: Any) -> tuple[InstructionRow, ScriptedModel]:
+    teacher = ScriptedModel(script)
+    context = context_of(teacher, small_taxonomy(), stage="augment", augment=augment)
+    return await HANDLER.process(_row(), context), teacher
+
+
+def test_the_handler_names_its_kind_and_prompt() -> None:
+    assert HANDLER.kind is StageKind.AUGMENT
+    assert HANDLER.prompt_versions == {"preference_sets": PROMPT.version}
+
+
+async def test_one_call_fills_all_sets() -> None:
+    row, teacher = await _augment(_good)
+    assert teacher.sample_indices == ["augment:all:0"]
+    assert teacher.requests[0].schema_name == "preference_sets"
+    assert teacher.requests[0].request_class == "augment"
+    assert [facet.index for facet in row.facets] == [0, 1, 2]
+    for facet in row.facets:
+        assert facet.alive
+        assert sorted(preference.dimension for preference in facet.preferences) == ["care", "depth", "style", "tone"]
+    ledger = row_ledger(row, "augment")
+    ledger.check()
+    assert (ledger.facets_in, ledger.facets_out) == (3, 3)
+
+
+async def test_the_block_follows_the_assignment() -> None:
+    row, teacher = await _augment(_good)
+    slots = block_of(teacher.requests[0])["slots"]
+    assert [(slot["set"], slot["dimension"], slot["subdimension"], slot["pole"], slot["seed"]) for slot in slots] == [
+        (facet.index, one.dimension, one.subdimension, one.pole, one.seed_name)
+        for facet in row.facets
+        for one in facet.preferences
+    ]
+    assert block_of(teacher.requests[0])["instruction"] == row.instruction
+
+
+async def test_provenance_counts_every_token_once() -> None:
+    row, teacher = await _augment(
+        lambda request: completion_of(orjson.dumps(_good(request)).decode(), prompt_tokens=100, completion_tokens=50)
+    )
+    made = [facet.provenance[0] for facet in row.facets]
+    assert sum(one.prompt_tokens for one in made) == 100
+    assert sum(one.completion_tokens for one in made) == 50
+    assert {(one.stage, one.provider, one.model, one.prompt_version, one.attempts) for one in made} == {
+        ("augment", "scripted-provider", "scripted-model", PROMPT.version, 1)
+    }
+    assert {one.seed for one in made} == {teacher.requests[0].seed}
+    assert {(one.temperature, one.top_p, one.max_tokens) for one in made} == {(1.0, 1.0, 2048)}
+
+
+async def test_equal_rows_make_equal_requests() -> None:
+    _, first = await _augment(_good)
+    _, second = await _augment(_good)
+    assert first.requests == second.requests
+
+
+async def test_only_the_failing_set_is_asked_again_with_a_fresh_sample_index() -> None:
+    row, teacher = await _augment(
+        lambda request: (
+            _changed(request, preference="a, b") if request.sample_index == "augment:all:0" else _good(request)
+        )
+    )
+    assert teacher.sample_indices == ["augment:all:0", "augment:1:1"]
+    assert {slot["set"] for slot in block_of(teacher.requests[1])["slots"]} == {1}
+    assert teacher.requests[0].seed != teacher.requests[1].seed
+    assert all(facet.alive for facet in row.facets)
+    assert [facet.provenance[0].attempts for facet in row.facets] == [1, 2, 1]
+
+
+async def test_a_retry_is_told_what_the_other_sets_want() -> None:
+    row, teacher = await _augment(
+        lambda request: (
+            _changed(request, preference="a, b") if request.sample_index == "augment:all:0" else _good(request)
+        )
+    )
+    said = teacher.requests[1].messages[-1]["content"]
+    assert all(one.description in said for facet in (row.facets[0], row.facets[2]) for one in facet.preferences)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"preference": "a, b"}, "malformed_preference"),
+        ({"description": "short"}, "malformed_preference"),
+        ({"description": "Explain how a lighthouse lens bends the light of a lamp."}, "restates_instruction"),
+        ({"dimension": "unheard of"}, "malformed_preference"),
+    ],
+)
+async def test_a_set_that_stays_bad_is_rejected_and_counted(change: dict[str, Any], reason: str) -> None:
+    row, teacher = await _augment(lambda request: _changed(request, **change), quality_retries=2)
+    assert teacher.sample_indices == ["augment:all:0", "augment:1:1", "augment:1:2"]
+    assert [facet.alive for facet in row.facets] == [True, False, True]
+    rejection = row.facets[1].rejection
+    assert rejection is not None
+    assert (rejection.stage, rejection.reason) == ("augment", reason)
+    assert row.facets[1].preferences == []
+    assert row_ledger(row, "augment").reasons == {reason: 1}
+
+
+async def test_a_seed_that_does_not_fit_is_redrawn() -> None:
+    unfit: list[str] = []
+
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        if request.sample_index != "augment:all:0":
+            return _good(request)
+        unfit.extend(slot["seed"] for slot in block_of(request)["slots"] if slot["set"] == 1)
+        return _changed(request, fits=False)
+
+    row, teacher = await _augment(script)
+    again = [slot["seed"] for slot in block_of(teacher.requests[1])["slots"]]
+    assert again[1:] == unfit[1:4]
+    assert again[0] != unfit[0]
+    assert row.facets[1].alive
+    assert row.facets[1].provenance[0].attempts == 2
+
+
+async def test_nothing_ever_fits() -> None:
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        answer = _good(request)
+        for entry in answer["sets"]:
+            for preference in entry["preferences"]:
+                preference["fits"] = False
+        return answer
+
+    row, _ = await _augment(script, quality_retries=10)
+    assert {facet.rejection.reason for facet in row.facets if facet.rejection} == {"preference_does_not_fit"}
+    assert not row.alive
+
+
+async def test_the_later_of_two_alike_sets_is_asked_again() -> None:
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        answer = _good(request)
+        if request.sample_index == "augment:all:0":
+            for entry in answer["sets"]:
+                if entry["set"] > 1:
+                    continue
+                for preference in entry["preferences"]:
+                    preference["description"] = f"The very same words stand here for {preference['dimension']} twice."
+                    preference["preference"] = f"set {entry['set']} words"
+        return answer
+
+    row, teacher = await _augment(script)
+    assert teacher.sample_indices == ["augment:all:0", "augment:1:1"]
+    assert all(facet.alive for facet in row.facets)
+    row, _ = await _augment(script, quality_retries=0)
+    assert [facet.rejection.reason if facet.rejection else None for facet in row.facets] == [None, "similar_set", None]
+
+
+async def test_sets_with_the_same_keywords_are_duplicates() -> None:
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        answer = _good(request)
+        for entry in answer["sets"]:
+            for preference in entry["preferences"]:
+                preference["preference"] = f"same {preference['dimension']} wish"
+        return answer
+
+    row, _ = await _augment(script, quality_retries=0)
+    assert [facet.rejection.reason if facet.rejection else None for facet in row.facets] == [
+        None,
+        "duplicate_set",
+        "duplicate_set",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (OutputInvalid("x"), 1 + 2 * 3),
+        (OutputTruncated("x"), 1 + 2 * 3),
+        (ContentRefused("x"), 1 + 2 * 3),
+        (RequestRejected("x"), 1),
+        (RetriesExhausted("x"), 1),
+    ],
+)
+async def test_errors_of_the_model_reject_with_their_code(error: OutputInvalid, calls: int) -> None:
+    row, teacher = await _augment(lambda _: error)
+    assert len(teacher.requests) == calls
+    assert [facet.rejection.reason if facet.rejection else None for facet in row.facets] == [error.code] * 3
+
+
+async def test_many_sets_are_asked_for_in_calls_that_fit_the_token_limit() -> None:
+    row, teacher = await _augment(_good, sets_per_instruction=6, maximum_set_similarity=1.0)
+    assert [sorted({slot["set"] for slot in block_of(one)["slots"]}) for one in teacher.requests] == [
+        [0, 1, 2, 3],
+        [4, 5],
+    ]
+    assert len(row.facets) == 6
+
+
+@pytest.mark.parametrize("error", [StepFailed("budget_exhausted", "no money"), StepDeferred("open circuit", 3.0)])
+async def test_step_errors_pass_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        await _augment(lambda _: error)
+    assert caught.value is error
+
+
+async def test_cancellation_passes_through() -> None:
+    started = asyncio.Event()
+
+    async def script(_: CompletionRequest) -> str:
+        started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    task = asyncio.create_task(_augment(script))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

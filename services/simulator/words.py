@@ -1,0 +1,74 @@
+"""What an instruction or a preference is about: its content words, found by rule."""
+
+import re
+from functools import lru_cache
+
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+"""Scripts that write no spaces between words (and Hangul, whose particles stick to them)."""
+
+_FUNCTION_WORDS = """
+a about above across after again against all almost along already also although always am among an and another any
+anyone anything are around as ask at away back be because become been before being below between both but by call came
+can cannot come could did do does doing done down during each either else enough even ever every everyone everything
+except few find first for from further gave get give given gives go goes going got had has have having he help her
+here hers herself him himself his how however i if in inside instead into is it its itself just keep kept know last
+least less let like likely made make makes making many may me mean might mine more most mostly much must my myself
+near need needs neither never next no nobody none nor not nothing now of off often on once one only onto or other
+others our ours out over own part per perhaps please put quite rather really said same say says second see seem seems
+seen several shall she should show since so some someone something sometimes soon still such take taken tell than that
+the their theirs them themselves then there these they thing things this those though through throughout to together
+too toward towards two under until up upon us use used uses using very via want wants was way ways we well went were
+what whatever when where whether which while who whole whom whose why will with within without would yes yet you your
+yours yourself yourselves able answer answers asked asks assume based brief briefly case certain choose compare
+consider create define describe describes design detail details different discuss draft each effect example examples
+explain explains following generate good great identify imagine include includes including input instruction kind
+large likes loves wishes enjoys list little long main mention name new number output outline paragraph people plan
+person point points possible prefer prefers provide question reader readers respond response rewrite sentence
+sentences short simple small sort specific step steps suggest summarize summary talk task text think three topic
+translate type types understand word words work write writes writing written don't doesn't didn't isn't aren't wasn't
+can't couldn't won't wouldn't i'm i've i'd i'll it's that's there's they're we're what's you're you've let's
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""English words that say nothing about a topic; the later ones are those common in instructions and preferences."""
+
+
+def words_of(text: str) -> list[str]:
+    """All words, lower-cased, in order."""
+    return [match.lower() for match in _WORD.findall(text)]
+
+
+def content_words(text: str) -> list[str]:
+    """Distinct words of three letters or more that are no function words, lower-cased, in order of appearance."""
+    return list(dict.fromkeys(word for word in words_of(text) if len(word) > 2 and word not in FUNCTION_WORDS))
+
+
+@lru_cache(maxsize=4096)
+def topics_of(text: str, most: int = 8) -> tuple[str, ...]:
+    """At most so many words (or, in unspaced scripts, short runs of signs) that say what the text is about.
+
+    Words that come more than once lead, then those of five letters or more; among equals the order stays. Never empty: a
+    text of nothing but function words gives those, and a text without words gives ("this",).
+    """
+    if _UNSPACED.search(text):
+        runs = [run[:6] for run in re.split(r"[\W\d_]+", text) if run]
+        return tuple(dict.fromkeys(runs))[:most] or ("this",)
+    counts: dict[str, int] = {}
+    spelled: dict[str, str] = {}
+    for word in _WORD.findall(text[:6000]):
+        lowered = word.lower()
+        if len(lowered) > 2 and lowered not in FUNCTION_WORDS:
+            counts[lowered] = counts.get(lowered, 0) + 1
+            # A name keeps its capitals, a word that merely opens a sentence loses them.
+            spelled[lowered] = word if spelled.get(lowered, word) == word else lowered
+    if not counts:
+        return tuple(dict.fromkeys(words_of(text)))[:most] or ("this",)
+    # Longer words say more, in every language with spaces.
+    ranked = sorted(counts, key=lambda word: (-min(counts[word], 3), len(word) < 5))
+    first = text.lstrip()[:1]
+    result = []
+    for word in ranked[:most]:
+        form = spelled[word]
+        opens = text.lstrip().startswith(form) and form[:1] == first
+        result.append(word if opens and not form.isupper() else form)
+    return tuple(result)

@@ -1,0 +1,135 @@
+"""The api: REST, events and pages in one FastAPI application, made from settings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.api import problems
+from services.api.authentication import Gate, check_settings
+from services.api.datasets import DatasetReader
+from services.api.events import EventHub
+from services.api.local_objects import LocalObjects
+from services.api.pages import mount_pages
+from services.api.problems import ProblemBody
+from services.api.routes import artifacts, datasets, files, health, jobs, keys, providers, taxonomies, usage
+from services.api.state import ApiState
+from shared.artifacts import open_store
+from shared.llm.providers import load_providers
+from shared.metadata.engine import create_engine, session_factory
+from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository
+from shared.settings import Settings
+
+DESCRIPTION = """
+Multifacet turns real instructions into a multifaceted preference collection: preferences, system messages, gold responses, and
+the training sets made of them.
+
+Submit a **job** (`POST /v1/jobs`), follow its **events**, read its **artifacts** and page through its **data sets**. Times are
+UTC, money is in millionths of a US dollar, and lists are paged by a cursor: pass `next` as `before`. Errors are RFC 9457 problems
+with a stable `code` and JSON pointers. Unknown fields of a body are refused.
+"""
+
+_POOL_SIZE = 10
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Raises LoopbackRefused for the mode without keys on an address that others can reach.
+
+    Connections are made when it starts (ASGI lifespan) and closed when it stops.
+    """
+    check_settings(settings)
+    app = FastAPI(
+        title="Multifacet",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=_lifespan(settings),
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for module in (jobs, files, artifacts, datasets, taxonomies, usage, providers, keys, health):
+        app.include_router(module.router)
+    mount_pages(app)
+    app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _schema(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = create_engine(settings.database_url, pool_size=_POOL_SIZE, application_name="multifacet-api")
+        store = open_store(settings)
+        objects = LocalObjects(store, settings.work_folder)
+        events = EventHub(settings.database_url)
+        state = ApiState(
+            settings=settings,
+            engine=engine,
+            sessions=session_factory(engine),
+            store=store,
+            providers=load_providers(settings.providers_file),
+            events=events,
+            objects=objects,
+            datasets=DatasetReader(objects),
+        )
+        app.state.api = state
+        await _bootstrap(state)
+        await events.start()
+        try:
+            yield
+        finally:
+            await events.close()
+            state.datasets.close()
+            await objects.close()
+            await engine.dispose()
+
+    return lifespan
+
+
+async def _bootstrap(state: ApiState) -> None:
+    """Make sure of the operator's first key, where the settings name one."""
+    settings = state.settings
+    secret = settings.bootstrap_key.get_secret_value().strip()
+    if settings.bootstrap_key_file is not None:
+        secret = settings.bootstrap_key_file.read_text(encoding="utf-8").strip()
+    if secret:
+        async with state.transaction() as session:
+            await ApiKeyRepository(session).create("default", "bootstrap", SCOPES, secret=secret)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI schema, with problems in place of FastAPI's own error shapes."""
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = schema.setdefault("components", {}).setdefault("schemas", {})
+    problem = ProblemBody.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    components.update(problem.pop("$defs", {}))
+    components["ProblemBody"] = problem
+    components.pop("HTTPValidationError", None)
+    components.pop("ValidationError", None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                if status == "422" and "application/json" in content:
+                    response["content"] = {
+                        problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
+                    }
+    return schema
+
+
+def _version() -> str:
+    try:
+        return version("multifacet")
+    except PackageNotFoundError:
+        return "0"

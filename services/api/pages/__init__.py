@@ -1,0 +1,26 @@
+"""The web interface: server-rendered pages over the same data as the REST API. `mount_pages` adds them to the app."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from services.api.pages.explorer import router as explorer_router
+from services.api.pages.jobs import router as jobs_router
+from services.api.pages.rendering import LoginNeeded
+from services.api.pages.session import router as session_router
+
+STATIC_FOLDER = Path(__file__).parent.parent / "static"
+
+
+def mount_pages(app: FastAPI) -> None:
+    """Add the pages and their static files."""
+    app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    for router in (session_router, jobs_router, explorer_router):
+        app.include_router(router, include_in_schema=False)
+    app.add_exception_handler(LoginNeeded, _to_login)
+
+
+async def _to_login(_: Request, __: Exception) -> Response:
+    return RedirectResponse("/login", 303)

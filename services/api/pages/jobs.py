@@ -1,0 +1,111 @@
+"""Pages about jobs: the list, one job live, a new one."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from services.api.datasets import data_sets
+from services.api.events import read_events
+from services.api.pages.rendering import Viewer, render
+from services.api.schemas import ArtifactView, JobSummary, JobView
+from services.api.state import ApiState, State
+from shared.domain.states import JOB_END_STATES, JobState
+from shared.llm.providers import ANY_MODEL
+from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.jobs import JobRepository
+from shared.sources.mapping import ready_mappings
+
+router = APIRouter()
+
+_PAGE_JOBS = 50
+_NEWEST_EVENTS = 40
+
+
+@router.get("/jobs")
+async def jobs_page(
+    request: Request,
+    caller: Viewer,
+    state: State,
+    job_state: Annotated[JobState | None, Query(alias="state")] = None,
+    before: Annotated[str | None, Query(max_length=100)] = None,
+) -> Response:
+    return render(request, "jobs.html", **await _jobs(state, caller.project_id, job_state, before))
+
+
+@router.get("/jobs/list")
+async def jobs_list(
+    request: Request,
+    caller: Viewer,
+    state: State,
+    job_state: Annotated[JobState | None, Query(alias="state")] = None,
+    before: Annotated[str | None, Query(max_length=100)] = None,
+) -> Response:
+    """The live part of the list."""
+    return render(request, "_jobs.html", **await _jobs(state, caller.project_id, job_state, before))
+
+
+@router.get("/jobs/new")
+async def new_job_page(request: Request, caller: Viewer, state: State) -> Response:
+    models = [
+        {"provider": name, "model": model, "simulator": provider.simulator}
+        for name, provider in state.providers.providers.items()
+        for model in provider.models
+        if model != ANY_MODEL
+    ]
+    return render(
+        request, "new_job.html", models=models, mappings=sorted(ready_mappings()), may_write=caller.may("write")
+    )
+
+
+@router.get("/jobs/{job_id}")
+async def job_page(request: Request, job_id: str, caller: Viewer, state: State) -> Response:
+    return render(request, "job.html", **await _job(state, caller.project_id, job_id), may_write=caller.may("write"))
+
+
+@router.get("/jobs/{job_id}/live")
+async def job_live(request: Request, job_id: str, caller: Viewer, state: State) -> Response:
+    """The live part of a job's page."""
+    return render(request, "_job.html", **await _job(state, caller.project_id, job_id), may_write=caller.may("write"))
+
+
+async def _jobs(state: ApiState, project_id: str, job_state: JobState | None, before: str | None) -> dict[str, Any]:
+    async with state.transaction() as session:
+        repository = JobRepository(session)
+        found = await repository.list(project_id, state=job_state, before=before, limit=_PAGE_JOBS + 1)
+        running = {
+            job.id: JobView.of(job, await repository.stages(job.id), datetime.now(UTC))
+            for job in found[:_PAGE_JOBS]
+            if job.state not in JOB_END_STATES
+        }
+    shown = found[:_PAGE_JOBS]
+    return {
+        "jobs": [JobSummary.summary_of(job) for job in shown],
+        "running": running,
+        "states": list(JobState),
+        "chosen_state": job_state,
+        "next": shown[-1].id if len(found) > _PAGE_JOBS else None,
+        "before": before,
+    }
+
+
+async def _job(state: ApiState, project_id: str, job_id: str) -> dict[str, Any]:
+    async with state.transaction() as session:
+        repository = JobRepository(session)
+        job = await repository.require(project_id, job_id)
+        view = JobView.of(job, await repository.stages(job_id), datetime.now(UTC))
+        artifacts = await ArtifactRepository(session).list(project_id, job_id)
+    after = max(0, view.last_event - _NEWEST_EVENTS)
+    events, _ = await read_events(state.sessions, project_id, job_id, after, _NEWEST_EVENTS)
+    views = [ArtifactView.of(artifact) for artifact in artifacts]
+    parts = [item for item in views if item.kind != "manifest" and "/part-" not in f"/{item.name}"]
+    return {
+        "job": view,
+        "ended": view.state in JOB_END_STATES,
+        "artifacts": parts,
+        "part_count": len(views) - len(parts),
+        "report": next((item for item in views if item.name == "report.html"), None),
+        "data_sets": data_sets(artifacts),
+        "events": list(reversed(events)),
+    }

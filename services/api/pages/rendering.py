@@ -1,0 +1,87 @@
+"""Templates, and who may see a page."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from services.api.authentication import Caller
+from shared.charts.theme import Figure
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+_PLOTLY_CONFIGURATION = {"responsive": True, "displaylogo": False, "displayModeBar": False}
+
+
+class LoginNeeded(Exception):
+    """A page was asked for without a session; the app answers with a redirect to /login."""
+
+
+def _viewer(request: Request) -> Caller:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None or not caller.may("read"):
+        raise LoginNeeded
+    return caller
+
+
+Viewer = Annotated[Caller, Depends(_viewer)]
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page, or a part of one; never cached, because it shows live state."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    html = _environment.get_template(template).render(path=request.url.path, caller=caller, **values)
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": (
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+    }
+    return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def plotly_json(figure: Figure) -> dict[str, Any]:
+    """The figure with its configuration, for the page's data attribute."""
+    return {**figure, "config": _PLOTLY_CONFIGURATION}
+
+
+def _dollars(micro_usd: int | None) -> str:
+    return "unknown" if micro_usd is None else f"${micro_usd / 1e6:,.4f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _clock(moment: datetime | None) -> str:
+    return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+_environment.filters.update(dollars=_dollars, duration=_duration, clock=_clock, bytes=_bytes)

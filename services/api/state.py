@@ -1,0 +1,44 @@
+"""What one api process holds: made in the lifespan, reached by every route."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from services.api.datasets import DatasetReader
+from services.api.events import EventHub
+from services.api.local_objects import LocalObjects
+from shared.artifacts.protocol import ArtifactStore
+from shared.llm.providers import Providers
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ApiState:
+    """Connections and caches of this process."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    store: ArtifactStore
+    providers: Providers
+    events: EventHub
+    objects: LocalObjects
+    datasets: DatasetReader
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """One transaction, committed at the end of the block: an answer is sent only after that."""
+        async with self.sessions() as session, session.begin():
+            yield session
+
+
+def _state(request: Request) -> ApiState:
+    state: ApiState = request.app.state.api
+    return state
+
+
+State = Annotated[ApiState, Depends(_state)]

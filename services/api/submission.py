@@ -1,0 +1,194 @@
+"""Everything that is checked before a job is accepted: what cannot work is refused here, with a pointer to the fault."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from pydantic import BaseModel
+
+from services.api.local_objects import ObjectReference
+from services.api.problems import Problem
+from services.api.state import ApiState
+from shared.artifacts.protocol import ObjectNotFound
+from shared.domain.errors import InputRefused
+from shared.domain.jobs import JobSpec, Source
+from shared.domain.taxonomy import Taxonomy, default_taxonomy, parse_taxonomy
+from shared.llm.estimate import Estimate, estimate_job
+from shared.llm.providers import ResolvedModel
+from shared.metadata.repositories.files import FileRepository
+from shared.metadata.repositories.taxonomies import TaxonomyRepository
+from shared.metadata.tables import UploadedFile
+from shared.sources.bundled import bundled_file
+from shared.sources.inspection import SourceInspection, inspect_file
+
+DEFAULT_TAXONOMY_ID = "multifacet"
+UNKNOWN_ROWS = 1000
+"""Rows that an estimate assumes for a Hub data set without a limit: its size is known only when it was downloaded."""
+
+UNKNOWN_CHARACTERS = 300.0
+LARGEST_NUMBER = 2**53
+LARGEST_BUDGET_USD = 1e9
+LONGEST_DEADLINE_SECONDS = 366 * 86_400
+
+
+class CheckedJob(msgspec.Struct, frozen=True):
+    """A spec that can be submitted, with what was found out about it."""
+
+    spec: JobSpec
+    taxonomy: Taxonomy
+    teacher: ResolvedModel
+    estimate: Estimate
+    rows: int
+    rows_exact: bool
+
+
+async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJob:
+    """Check a whole job and estimate it.
+
+    Raises InputRefused for an unknown provider, model or taxonomy, and for a source that is missing or cannot be read with
+    its mapping. Whether the budget is enough is asked by `require_budget`.
+    """
+    refuse_unstorable(spec)
+    if spec.budget_usd is not None and spec.budget_usd > LARGEST_BUDGET_USD:
+        raise InputRefused(
+            f"a budget of {spec.budget_usd:g} USD is set; the most is {LARGEST_BUDGET_USD:g}", "/budget_usd"
+        )
+    if spec.deadline_seconds is not None and spec.deadline_seconds > LONGEST_DEADLINE_SECONDS:
+        raise InputRefused(
+            f"a deadline of {spec.deadline_seconds} s is set; the longest is {LONGEST_DEADLINE_SECONDS} (a year)",
+            "/deadline_seconds",
+        )
+    teacher = state.providers.require(spec.teacher, "/teacher")
+    if spec.judge is not None:
+        state.providers.require(spec.judge, "/judge")
+    if spec.compose.minimum_characters > spec.compose.maximum_characters:
+        raise InputRefused(
+            f"compose.minimum_characters is {spec.compose.minimum_characters}, above maximum_characters "
+            f"{spec.compose.maximum_characters}: no system message can be both; lower it",
+            "/compose/minimum_characters",
+        )
+    if spec.curate.minimum_characters > spec.curate.maximum_characters:
+        raise InputRefused(
+            f"curate.minimum_characters is {spec.curate.minimum_characters}, above maximum_characters "
+            f"{spec.curate.maximum_characters}: every instruction would be rejected; lower it",
+            "/curate/minimum_characters",
+        )
+    taxonomy = await find_taxonomy(state, project_id, spec.taxonomy)
+    inspections = [
+        await _inspect(state, project_id, source, f"/sources/{number}") for number, source in enumerate(spec.sources)
+    ]
+    for number, file_id in enumerate(spec.curate.decontaminate_against):
+        await _uploaded(state, project_id, file_id, f"/curate/decontaminate_against/{number}")
+    rows = sum(
+        found.rows if found else source.limit or UNKNOWN_ROWS
+        for found, source in zip(inspections, spec.sources, strict=True)
+    )
+    exact = all(found is not None and found.rows_exact for found in inspections)
+    if spec.curate.limit is not None:
+        rows = min(rows, spec.curate.limit)
+    known = [found for found in inspections if found]
+    weight = sum(found.rows for found in known)
+    average = (
+        sum(found.average_instruction_characters * found.rows for found in known) / weight
+        if weight
+        else UNKNOWN_CHARACTERS
+    )
+    async with state.transaction() as session:
+        estimate = await estimate_job(session, spec, taxonomy, rows, average, project_id, state.providers)
+    return CheckedJob(spec, taxonomy, teacher, estimate, rows, exact)
+
+
+def require_budget(checked: CheckedJob) -> None:
+    """Raise a 422 problem where the budget cannot pay the job: below the estimate, or a price is not known."""
+    budget = checked.spec.budget_usd
+    if budget is None:
+        return
+    cost = checked.estimate.cost_micro_usd
+    figures = {"estimate": checked.estimate.model_dump(mode="json"), "budget_micro_usd": round(budget * 1e6)}
+    if cost is None:
+        detail = (
+            f"a budget of {budget:g} USD was set, but no price is known for a model of this job, so nobody can tell when it is "
+            "reached; remove budget_usd, or ask the operator to add the price to the providers file"
+        )
+        raise Problem(
+            422, "price_unknown", detail, errors=[{"pointer": "/budget_usd", "detail": detail}], extensions=figures
+        )
+    if round(budget * 1e6) < cost:
+        detail = (
+            f"the budget of {budget:g} USD is below the estimate of {cost / 1e6:.6f} USD for {checked.rows} instructions; set "
+            f"budget_usd to at least {cost / 1e6:.6f}, or take fewer instructions (curate.limit)"
+        )
+        raise Problem(
+            422,
+            "budget_below_estimate",
+            detail,
+            errors=[{"pointer": "/budget_usd", "detail": detail}],
+            extensions=figures,
+        )
+
+
+async def find_taxonomy(state: ApiState, project_id: str, taxonomy_id: str) -> Taxonomy:
+    """The project's own taxonomy, or an uploaded one. Raises InputRefused at /taxonomy."""
+    if taxonomy_id == DEFAULT_TAXONOMY_ID:
+        return default_taxonomy()
+    async with state.transaction() as session:
+        stored = await TaxonomyRepository(session).get(project_id, taxonomy_id)
+    if stored is None:
+        raise InputRefused(
+            f"there is no taxonomy {taxonomy_id!r}; set `multifacet`, or the id that POST /v1/taxonomies returned",
+            "/taxonomy",
+        )
+    return parse_taxonomy(stored.body)
+
+
+async def inspect_upload(state: ApiState, file: UploadedFile, source: Source, pointer: str) -> SourceInspection:
+    """A look at an uploaded file through a source's mapping, on a thread. Raises InputRefused."""
+    reference = ObjectReference(file.key, file.sha256, file.size)
+    try:
+        async with state.objects.local(reference) as path:
+            return await asyncio.to_thread(inspect_file, path, source, pointer)
+    except ObjectNotFound as error:
+        raise InputRefused(
+            f"the bytes of file {file.id!r} are gone from the store; upload it again", pointer
+        ) from error
+
+
+def refuse_unstorable(model: BaseModel) -> None:
+    """Raise InputRefused for what PostgreSQL or JSON cannot hold: NUL characters, NaN, infinity, integers beyond 2**53."""
+    for pointer, value in _leaves(model.model_dump(), ""):
+        if isinstance(value, str) and "\0" in value:
+            raise InputRefused("the text holds a NUL character (\\u0000), which cannot be stored; remove it", pointer)
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise InputRefused(f"the number {value:g} is too large; set one of at most 2**53", pointer)
+
+
+def _leaves(value: object, pointer: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{pointer}/{name}")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{pointer}/{number}")
+    else:
+        yield pointer, value
+
+
+async def _inspect(state: ApiState, project_id: str, source: Source, pointer: str) -> SourceInspection | None:
+    if source.bundled is not None:
+        path: Path = bundled_file(source.bundled, pointer)
+        return await asyncio.to_thread(inspect_file, path, source, pointer)
+    if source.file is None:
+        return None
+    file = await _uploaded(state, project_id, source.file, f"{pointer}/file")
+    return await inspect_upload(state, file, source, pointer)
+
+
+async def _uploaded(state: ApiState, project_id: str, file_id: str, pointer: str) -> UploadedFile:
+    async with state.transaction() as session:
+        file = await FileRepository(session).get(project_id, file_id)
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {file_id!r}; POST it to /v1/files and set the id it returns", pointer
+        )
+    return file

@@ -1,0 +1,89 @@
+# Multifacet. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python -m
+
+# The demo's own settings: a file of instructions, and who writes the data (simulator, or provider/model).
+INSTRUCTIONS ?=
+TEACHER      ?= simulator
+OUT          ?= out/demo
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+# ---- environment ---------------------------------------------------------------------------------------------------
+# The lock files hold hashes and no index address; pip takes them from wherever it is configured to look.
+$(BIN)/.base: requirements/base.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the environment (once)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BIN)/.dev: requirements/dev.txt $(BIN)/.base
+	@echo "installing the development tools (once)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: environment
+environment: $(BIN)/.base vendor ## everything that running needs
+
+.PHONY: vendor
+vendor: services/api/static/vendor/htmx.min.js services/api/static/vendor/plotly.min.js ## browser files, from packages
+
+services/api/static/vendor/plotly.min.js: $(BIN)/.base
+	@mkdir -p $(@D)
+	@cp "$$($(BIN)/python -c 'import plotly, pathlib; print(pathlib.Path(plotly.__file__).parent / "package_data" / "plotly.min.js")')" $@
+
+services/api/static/vendor/htmx.min.js: infra/browser/package.json $(BIN)/.base
+	@mkdir -p $(@D)
+	@bash infra/browser/vendor.sh $(BIN)/python $(@D)
+
+# ---- use -----------------------------------------------------------------------------------------------------------
+.PHONY: demo
+demo: environment ## a collection from 100 bundled instructions (INSTRUCTIONS=file, TEACHER=openai)
+	@$(BIN)/multifacet demo --teacher "$(TEACHER)" --out "$(OUT)" $(if $(INSTRUCTIONS),--instructions "$(INSTRUCTIONS)")
+
+.PHONY: serve
+serve: environment ## the whole system on this machine, until Ctrl-C
+	@$(BIN)/multifacet serve
+
+# ---- development ---------------------------------------------------------------------------------------------------
+.PHONY: test
+test: environment $(BIN)/.dev ## all tests but the long suites
+	@$(RUN) pytest -n 2 --dist loadscope
+
+.PHONY: lint
+lint: $(BIN)/.dev ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: $(BIN)/.dev ## rewrite the code in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: environment $(BIN)/.dev ## the benchmark table of docs/benchmarks.md
+	@$(RUN) benchmarks
+
+.PHONY: compose-test
+compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)
+	@bash tests/compose/run.sh
+
+.PHONY: lock
+lock: ## resolve the lock files anew (needs uv)
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra embedded -o requirements/base.txt pyproject.toml
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+
+.PHONY: clean
+clean: ## remove the environment and what the demo wrote
+	rm -rf $(VENV) out services/api/static/vendor

@@ -1,0 +1,114 @@
+"""Child processes of the supervisor: started in a session of their own, logged, remembered by pid, ended as a group."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from services.cli.embedded.state import StateFolder
+
+_QUICK_CRASH_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Child:
+    """One process of the product, `python -m <module> …`. `ensure` starts it again after a crash, with growing pauses."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], state: StateFolder) -> None:
+        self.name = name
+        self.log = state.logs / f"{name}.log"
+        self.restarts = 0
+        self._arguments = [sys.executable, "-m", *arguments]
+        self._environment = {**os.environ, **environment}
+        self._pid_file = state.pids / f"{name}.pid"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._arguments,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._started = time.monotonic()
+        remember(self._pid_file, self._process.pid)
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def ensure(self) -> int | None:
+        """Start it again if it ended and its pause is over; returns the exit code that was seen, if any."""
+        if self.alive() or self._process is None:
+            return None
+        now = time.monotonic()
+        if self._not_before == 0.0:
+            quick = now - self._started < _QUICK_CRASH_SECONDS
+            self._not_before = now + (min(_LONGEST_PAUSE_SECONDS, 2.0**self.restarts) if quick else 0.5)
+            return self._process.returncode
+        if now >= self._not_before:
+            self.restarts += 1
+            self._not_before = 0.0
+            self.start()
+        return None
+
+    def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, wait, then SIGKILL for the whole group."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(grace_seconds)
+            _kill_group(self._process.pid)
+            self._process.wait()
+            self._process = None
+        self._pid_file.unlink(missing_ok=True)
+
+    def log_end(self, characters: int = 1500) -> str:
+        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+
+
+def remember(pid_file: Path, pid: int) -> None:
+    """Keep a pid with its start time, which tells it from a later process that got the same number."""
+    pid_file.write_text(f"{pid} {psutil.Process(pid).create_time()}\n")
+
+
+def end_leftovers(state: StateFolder) -> list[str]:
+    """End children that an earlier supervisor of this state folder left running; returns their names."""
+    ended = []
+    for pid_file in sorted(state.pids.glob("*.pid")):
+        try:
+            pid_text, created = pid_file.read_text().split()
+            process = psutil.Process(int(pid_text))
+            if abs(process.create_time() - float(created)) < 1.0:
+                process.terminate()
+                try:
+                    process.wait(5)
+                except psutil.TimeoutExpired:
+                    _kill_group(process.pid)
+                ended.append(pid_file.stem)
+        except (ValueError, psutil.NoSuchProcess):
+            pass  # an unreadable pid file or an ended process: nothing is left to end
+        pid_file.unlink(missing_ok=True)
+    return ended
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,154 @@
+"""The whole system on one machine: real PostgreSQL, Redis and services as children, no second code path."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from services.cli.embedded.children import Child, end_leftovers, remember
+from services.cli.embedded.postgres import EmbeddedPostgres
+from services.cli.embedded.redis import EmbeddedRedis
+from services.cli.embedded.state import StateFolder, SystemRecord
+from shared.domain.errors import MultifacetError
+
+_START_SECONDS = 60.0
+_STOP_GRACE_SECONDS = 15.0
+
+
+class EmbeddedSystem:
+    """Start with `start`, then call `supervise` about once a second; `stop` ends everything that `start` began."""
+
+    def __init__(
+        self,
+        state: StateFolder,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        workers: int = 1,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self._state = state
+        self._host = host
+        self._port = port or free_port(host)
+        self._workers = workers
+        self._tell = tell
+        self._postgres = EmbeddedPostgres(state.root / "postgres", state.logs / "postgres.log")
+        self._redis = EmbeddedRedis(free_port(), state.logs / "redis.log")
+        self._simulator_port = free_port()
+        self.children: list[Child] = []
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def simulator_url(self) -> str:
+        return f"http://127.0.0.1:{self._simulator_port}/v1"
+
+    def environment(self) -> dict[str, str]:
+        """The settings of every child."""
+        return {
+            "MULTIFACET_DATABASE_URL": self._postgres.url(),
+            "MULTIFACET_REDIS_URL": self._redis.url,
+            "MULTIFACET_ARTIFACT_STORE": "directory",
+            "MULTIFACET_ARTIFACT_DIRECTORY": str(self._state.root / "artifacts"),
+            "MULTIFACET_AUTHENTICATION": "loopback",
+            "MULTIFACET_API_HOST": self._host,
+            "MULTIFACET_API_PORT": str(self._port),
+            "MULTIFACET_SIMULATOR_URL": self.simulator_url,
+            "MULTIFACET_LOG_FORMAT": os.environ.get("MULTIFACET_LOG_FORMAT", "text"),
+        }
+
+    def start(self) -> None:
+        """Everything up and answering. Raises MultifacetError with the end of the log of what failed."""
+        for name in end_leftovers(self._state):
+            self._tell(f"ended {name}, left running by an earlier start")
+        self._tell("starting PostgreSQL and Redis")
+        self._postgres.start()
+        self._redis.start()
+        for name, server_pid in (("postgres", self._postgres.pid), ("redis", self._redis.pid)):
+            if server_pid is not None:
+                remember(self._state.pids / f"{name}.pid", server_pid)
+        environment = self.environment()
+        self._tell("bringing the database up to date")
+        self._migrate()
+        commands = {
+            "simulator": ["services.simulator", "--host", "127.0.0.1", "--port", str(self._simulator_port)],
+            "api": ["services.api"],
+            "controller": ["services.controller"],
+        }
+        for number in range(self._workers):
+            name = "worker" if self._workers == 1 else f"worker-{number}"
+            commands[name] = ["shared.stages.worker", "--roles", "all"]
+        self._tell(f"starting {', '.join(commands)}")
+        for name, arguments in commands.items():
+            child = Child(name, arguments, environment, self._state)
+            self.children.append(child)
+            child.start()
+        self._await_http("simulator", f"http://127.0.0.1:{self._simulator_port}/health")
+        self._await_http("api", f"{self.api_url}/health/ready")
+        self._state.write_record(
+            SystemRecord(os.getpid(), self.api_url, self._postgres.url(), self._redis.url, self.simulator_url)
+        )
+
+    def supervise(self) -> None:
+        """Start what crashed again, and say so."""
+        for server, name in ((self._postgres, "PostgreSQL"), (self._redis, "Redis")):
+            if not server.alive():
+                self._tell(f"{name} ended; starting it again")
+                server.start()
+        for child in self.children:
+            code = child.ensure()
+            if code is not None:
+                self._tell(f"{child.name} ended with {code}; starting it again (log: {child.log})")
+
+    def stop(self) -> None:
+        """Services first, then Redis and PostgreSQL."""
+        for child in reversed(self.children):
+            child.stop(_STOP_GRACE_SECONDS)
+        self.children = []
+        self._redis.stop()
+        self._postgres.stop()
+        for name in ("redis", "postgres"):
+            (self._state.pids / f"{name}.pid").unlink(missing_ok=True)
+
+    def _migrate(self) -> None:
+        from shared.metadata.engine import create_tables
+
+        create_tables(self._postgres.url())
+
+    def _await_http(self, name: str, url: str) -> None:
+        child = next(child for child in self.children if child.name == name)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(httpx2.HTTPError):
+                if httpx2.get(url, timeout=2).status_code == 200:
+                    return
+            if not child.alive() or time.monotonic() > deadline:
+                raise MultifacetError(f"{name} does not answer at {url}; the end of {child.log}:\n{child.log_end()}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def running_system(
+    state: StateFolder, *, port: int | None = None, workers: int = 1, tell: Callable[[str], None] = print
+) -> Iterator[EmbeddedSystem]:
+    """A started system over a locked state folder; stopped at the end, also after an error or an interrupt."""
+    with state.locked():
+        system = EmbeddedSystem(state, port=port, workers=workers, tell=tell)
+        try:
+            system.start()
+            yield system
+        finally:
+            system.stop()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,208 @@
+"""`multifacet`: run the system on one machine, submit and follow jobs, fetch what they made."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import uuid4
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.bucket import ensure_bucket
+from services.cli.client import ApiClient
+from services.cli.demo import run_demo
+from services.cli.embedded.state import StateFolder
+from services.cli.embedded.supervisor import running_system
+from services.cli.pull import pull_job
+from services.cli.watch import print_outcome, watch_job
+from shared.domain.errors import MultifacetError
+from shared.settings import get_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(soft_wrap=True)
+
+JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]
+
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="port of the api and the pages; default: a free one")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes, each with all roles")] = 1,
+) -> None:
+    """Run the whole system on this machine until interrupted: PostgreSQL, Redis, api, controller, worker, simulator."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    state = StateFolder()
+    with running_system(state, port=port, workers=workers, tell=console.print) as system:
+        console.print(f"Multifacet answers at {system.api_url}  (data and logs: {state.root}; stop with Ctrl-C)")
+        while not ended.wait(1.0):
+            system.supervise()
+        console.print("stopping")
+
+
+@app.command()
+def worker(roles: Annotated[str, typer.Option(help="comma-separated roles, or `all`")] = "all") -> NoReturn:
+    """Run one worker process in the foreground; settings come from MULTIFACET_* variables."""
+    os.execv(sys.executable, [sys.executable, "-m", "shared.stages.worker", "--roles", roles])
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database that MULTIFACET_DATABASE_URL names to the newest schema."""
+    from shared.metadata.engine import create_tables
+
+    create_tables(get_settings().database_url)
+    console.print("the database is up to date")
+
+
+@app.command("make-bucket")
+def make_bucket(
+    wait_seconds: Annotated[float, typer.Option(help="how long the object store may take to answer")] = 120.0,
+) -> None:
+    """Make the bucket that MULTIFACET_S3_BUCKET names, waiting until the object store answers."""
+    made = asyncio.run(ensure_bucket(get_settings(), wait_seconds))
+    console.print("made the bucket" if made else "the bucket is there")
+
+
+@app.command()
+def demo(
+    instructions: Annotated[
+        Path | None, typer.Option(help="JSONL, CSV or Parquet file; default: 100 of our own")
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="provider or provider/model")] = "simulator",
+    out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out/demo"),
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before a real teacher is paid")] = False,
+) -> None:
+    """Start the system, build a collection, put the results into a folder, stop again."""
+    raise typer.Exit(run_demo(instructions, teacher, out, console, confirmed=yes))
+
+
+@app.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(help="job spec as YAML or JSON")],
+    upload: Annotated[
+        list[Path] | None, typer.Option(help="file to upload; stands in the spec as `file: upload:<file name>`")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="follow the job until it ends")] = False,
+) -> None:
+    """Submit a job and print its id."""
+    client = ApiClient()
+    job = client.post("/v1/jobs", _spec_body(client, spec, upload or []), {"Idempotency-Key": uuid4().hex})
+    console.print(job["id"])
+    if watch:
+        _follow(client, job["id"])
+
+
+@app.command()
+def estimate(
+    spec: Annotated[Path, typer.Argument(help="job spec as YAML or JSON")],
+    upload: Annotated[list[Path] | None, typer.Option(help="as for `submit`")] = None,
+) -> None:
+    """Calls, tokens and money that a job would take, without submitting it."""
+    client = ApiClient()
+    print_estimate(client.post("/v1/jobs/estimate", _spec_body(client, spec, upload or [])), console)
+
+
+@app.command()
+def jobs(limit: Annotated[int, typer.Option(min=1, max=200)] = 20) -> None:
+    """The newest jobs."""
+    table = Table("id", "name", "state", "created", "cost")
+    for job in ApiClient().get("/v1/jobs", limit=limit)["items"]:
+        table.add_row(job["id"], job["name"], job["state"], job["created_at"], f"${job['cost_micro_usd'] / 1e6:.4f}")
+    console.print(table)
+
+
+@app.command()
+def watch(job_id: JobId) -> None:
+    """Follow a job with progress bars; ends with 1 if the job does not succeed."""
+    _follow(ApiClient(), job_id)
+
+
+@app.command()
+def cancel(job_id: JobId) -> None:
+    """Ask a job to stop; what it finished is kept."""
+    console.print(f"{job_id} {ApiClient().post(f'/v1/jobs/{job_id}/cancel')['state']}")
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    budget_usd: Annotated[float | None, typer.Option(help="a new budget, for a job that reached its own")] = None,
+) -> None:
+    """Take a failed or cancelled job up again; finished parts and paid answers are used again."""
+    body = {} if budget_usd is None else {"budget_usd": budget_usd}
+    console.print(f"{job_id} {ApiClient().post(f'/v1/jobs/{job_id}/retry', body)['state']}")
+
+
+@app.command()
+def pull(
+    job_id: JobId,
+    out: Annotated[Path | None, typer.Option(help="folder; default: out/<job id>")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="also the parts of every stage")] = False,
+) -> None:
+    """Download what a job made, checking every sha256."""
+    folder = out or Path("out") / job_id
+    written = pull_job(ApiClient(), job_id, folder, everything=everything)
+    console.print(f"{len(written)} files in {folder}")
+
+
+def print_estimate(found: dict[str, Any], to: Console) -> None:
+    """One line per stage, then the sum."""
+    table = Table("stage", "calls", "prompt tokens", "completion tokens", "cost")
+    for stage in found["stages"]:
+        table.add_row(
+            stage["stage"],
+            f"{stage['calls']:,}",
+            f"{stage['prompt_tokens']:,}",
+            f"{stage['completion_tokens']:,}",
+            _dollars(stage["cost_micro_usd"]),
+        )
+    to.print(table)
+    to.print(f"in all {_dollars(found['cost_micro_usd'])}")
+
+
+def _dollars(micro_usd: int | None) -> str:
+    return "unknown: no price is configured for this model" if micro_usd is None else f"${micro_usd / 1e6:.4f}"
+
+
+def _follow(client: ApiClient, job_id: str) -> None:
+    job = watch_job(client, job_id, console)
+    print_outcome(job, console)
+    if job["state"] != "succeeded":
+        raise typer.Exit(1)
+
+
+def _spec_body(client: ApiClient, path: Path, uploads: list[Path]) -> dict[str, Any]:
+    try:
+        body = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MultifacetError(f"{path} cannot be read as YAML or JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise MultifacetError(
+            f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`"
+        )
+    ids = {f"upload:{upload.name}": client.upload(upload)["id"] for upload in uploads}
+    for source in body.get("sources") or ():
+        if isinstance(source, dict) and source.get("file") in ids:
+            source["file"] = ids[source["file"]]
+    return body
+
+
+def main() -> None:
+    """Entry point: errors that a person is meant to read end with 1 and no traceback."""
+    try:
+        app()
+    except MultifacetError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[red]error[/red]: {error}", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

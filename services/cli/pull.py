@@ -1,0 +1,21 @@
+"""Download what a job made."""
+
+from pathlib import Path
+
+from services.cli.client import ApiClient
+
+_INTERMEDIATE_STAGES = frozenset({"curate", "augment", "compose", "respond"})
+
+
+def pull_job(client: ApiClient, job_id: str, folder: Path, *, everything: bool) -> list[Path]:
+    """Write the job's artifacts below `folder`, sha256 checked; returns the paths. Without `everything`, only results:
+    the collection, the exports, the report and the card."""
+    written = []
+    for artifact in client.pages(f"/v1/jobs/{job_id}/artifacts", limit=200):
+        stage, name = artifact["stage"], artifact["name"]
+        if not everything and (stage in _INTERMEDIATE_STAGES or artifact["kind"] == "manifest"):
+            continue
+        target = folder / name if artifact.get("job_level") or stage == "report" else folder / stage / name
+        client.download(f"/v1/artifacts/{artifact['id']}/content", target, artifact["sha256"])
+        written.append(target)
+    return written

@@ -1,0 +1,86 @@
+"""Follow a job with one progress bar per stage."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from services.cli.client import ApiClient
+
+END_STATES = frozenset({"succeeded", "failed", "cancelled"})
+_POLL_SECONDS = 0.5
+
+
+def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
+    """Show progress until the job ends; returns the job's last view. Without a terminal, prints a line per change."""
+    if not sys.stdout.isatty():
+        return _watch_lines(client, job_id, console)
+    with Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        bars: dict[str, Any] = {}
+        while True:
+            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+            for stage in job["stages"]:
+                name = stage["name"]
+                if name not in bars:
+                    bars[name] = progress.add_task(name, total=None, note="", start=False)
+                if stage["state"] != "pending":
+                    progress.start_task(bars[name])
+                done, total = _done_and_total(stage)
+                progress.update(bars[name], completed=done, total=total, note=_note(stage))
+                if stage["state"] in END_STATES:
+                    progress.stop_task(bars[name])
+            if job["state"] in END_STATES:
+                return job
+            time.sleep(_POLL_SECONDS)
+
+
+def _watch_lines(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
+    shown: dict[str, str] = {}
+    while True:
+        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+        for stage in job["stages"]:
+            if stage["state"] != shown.get(stage["name"]):
+                shown[stage["name"]] = stage["state"]
+                if stage["state"] != "pending":
+                    done, total = _done_and_total(stage)
+                    amount = f" {done}/{total}" if total else ""
+                    console.print(f"{stage['name']:<10} {stage['state']}{amount}  {_note(stage)}".rstrip())
+        if job["state"] in END_STATES:
+            return job
+        time.sleep(_POLL_SECONDS)
+
+
+def _done_and_total(stage: dict[str, Any]) -> tuple[int, int | None]:
+    """Rows for stages that tell them, else steps."""
+    ledger = stage.get("ledger") or {}
+    rows = int(ledger.get("rows_out", 0)) + int(ledger.get("rows_rejected", 0))
+    if stage["state"] == "succeeded":
+        return max(rows, 1), max(rows, 1)
+    expected = stage.get("rows_expected")
+    return (rows, int(expected)) if expected else (0, None)
+
+
+def _note(stage: dict[str, Any]) -> str:
+    ledger = stage.get("ledger") or {}
+    rejected = int(ledger.get("facets_rejected", 0)) or int(ledger.get("rows_rejected", 0))
+    unit = "facets" if ledger.get("facets_in") else "rows"
+    return f"{rejected} {unit} rejected" if rejected else ""
+
+
+def print_outcome(job: dict[str, Any], console: Console) -> None:
+    """How the job ended, what it cost, and why it failed if it did."""
+    cost = job.get("cost_micro_usd", 0) / 1e6
+    made_by = " (simulated prices: nothing was paid)" if job.get("teacher_is_simulator") else ""
+    console.print(f"job {job['id']} {job['state']}; cost ${cost:.4f}{made_by}")
+    if job.get("error"):
+        error = job["error"]
+        console.print(f"[red]{error.get('code')}[/red]: {error.get('message')}", highlight=False)

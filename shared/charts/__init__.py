@@ -1,0 +1,21 @@
+"""Builders of Plotly figures, for the report and for the web pages.
+
+Each takes plain records and returns a figure as plain dicts and lists (`{"data": …, "layout": …}`), ready for JSON and
+`Plotly.newPlot`: the plotly package itself is not imported, and every text is escaped for Plotly's own small markup.
+"""
+
+from shared.charts.bars import coverage_bars, flow_bars, ranked_bars
+from shared.charts.distributions import length_histograms, similarity_distributions
+from shared.charts.hierarchy import preference_sunburst
+from shared.charts.theme import Figure, label_text
+
+__all__ = [
+    "Figure",
+    "coverage_bars",
+    "flow_bars",
+    "label_text",
+    "length_histograms",
+    "preference_sunburst",
+    "ranked_bars",
+    "similarity_distributions",
+]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 from sqlalchemy import create_engine as create_sync_engine
 from sqlmodel import SQLModel
@@ -13,6 +14,10 @@ from services.cli.embedded.postgres import EmbeddedPostgres
 from services.cli.embedded.redis import EmbeddedRedis
 from shared.settings import Settings
 from tests.support.servers import running_postgres, running_redis, running_s3
+
+# A busy machine is no failure.
+hypothesis_settings.register_profile("no-deadline", deadline=None)
+hypothesis_settings.load_profile("no-deadline")
 
 for _name in [name for name in os.environ if name.endswith("_API_KEY")]:
     del os.environ[_name]  # no test may reach a real provider

@@ -7,6 +7,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$here/package.json" "$work/"
+# npm reads no SSL_CERT_FILE; behind a proxy with a certificate of its own it needs the same file under this name.
+if [ -n "${SSL_CERT_FILE:-}" ]; then export NODE_EXTRA_CA_CERTS=${NODE_EXTRA_CA_CERTS:-$SSL_CERT_FILE}; fi
 if command -v npm >/dev/null; then
   npm=(npm)
 else

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import anyio
 import orjson
 import psycopg
 import structlog
@@ -110,14 +111,20 @@ async def read_events(
 
 
 async def stream_events(
-    hub: EventHub, sessions: async_sessionmaker[AsyncSession], project_id: str, job_id: str, after: int
+    hub: EventHub,
+    sessions: async_sessionmaker[AsyncSession],
+    project_id: str,
+    job_id: str,
+    after: int,
+    stop: anyio.Event,
 ) -> AsyncIterator[ServerSentEvent]:
-    """The job's events after a sequence number, until it has ended; the last message is of type `end`.
+    """The job's events after a sequence number, until it has ended; the last message is then of type `end`.
 
-    `end` carries no id: a client that reconnects after it is answered 204 and stops.
+    `end` carries no id: a client that reconnects after it is answered 204 and stops. `stop` ends the stream between two
+    messages when the server shuts down: the client reconnects and goes on.
     """
     with hub.subscription(job_id) as bell:
-        while not hub.closed:
+        while not (hub.closed or stop.is_set()):
             bell.clear()
             events, state = await read_events(sessions, project_id, job_id, after)
             for event in events:
@@ -129,5 +136,13 @@ async def stream_events(
             if state in JOB_END_STATES:
                 yield ServerSentEvent(orjson.dumps({"state": state.value}).decode(), event="end", sep="\n")
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), POLL_SECONDS)
+            await _first_of(bell, stop)
+
+
+async def _first_of(bell: asyncio.Event, stop: anyio.Event) -> None:
+    waits = [asyncio.ensure_future(bell.wait()), asyncio.ensure_future(stop.wait())]
+    try:
+        await asyncio.wait(waits, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -44,17 +44,35 @@ class PersonaFilter:
         """`data` as `personas.yaml` holds it; raises msgspec.ValidationError or ValueError (an unknown word list)."""
         parsed = msgspec.convert(data, _RuleFile)
         self.rules = tuple(parsed.rules)
-        self._compiled = tuple((rule, re.compile(_with_words(rule.pattern, parsed.words))) for rule in parsed.rules)
+        self._compiled = tuple(
+            (rule, frozenset(rule.needs), re.compile(_with_words(rule.pattern, parsed.words))) for rule in parsed.rules
+        )
+        self._fragments = sorted({fragment for rule in parsed.rules for fragment in rule.needs})
 
     def match(self, instruction: str) -> PersonaMatch | None:
         """The first rule that finds something in the instruction, None where none does."""
-        text = instruction.lower().replace("’", "'")
-        if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
-            text = f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
-        for rule, pattern in self._compiled:
-            if any(fragment in text for fragment in rule.needs) and (found := pattern.search(text)):
+        text = _searched(instruction)
+        present = {fragment for fragment in self._fragments if fragment in text}
+        for rule, needs, pattern in self._compiled:
+            if not needs.isdisjoint(present) and (found := pattern.search(text)):
                 return PersonaMatch(rule.name, rule.reason, " ".join(found[0].split())[:80])
         return None
+
+    def hidden_by_needs(self, instruction: str) -> list[str]:
+        """Names of rules whose pattern finds something that their `needs` would have hidden: there must be none."""
+        text = _searched(instruction)
+        return [
+            rule.name
+            for rule, needs, pattern in self._compiled
+            if pattern.search(text) and not any(fragment in text for fragment in needs)
+        ]
+
+
+def _searched(instruction: str) -> str:
+    text = instruction.lower().replace("’", "'")
+    if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
+        return f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
+    return text
 
 
 def _with_words(pattern: str, words: dict[str, list[str]]) -> str:

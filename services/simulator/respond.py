@@ -58,6 +58,8 @@ def _common_system_words() -> frozenset[str]:
     stock = (
         *(text for voice in phrases.compose_voices for text in (*voice.fillers, *voice.openings, *voice.closings)),
         *phrases.compose_links,
+        *phrases.augment_leads,
+        *phrases.augment_tails,
         *phrases.compose_roles,
     )
     return frozenset(word for text in stock for word in words_of(text))
@@ -87,14 +89,22 @@ def _joined(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+@lru_cache(maxsize=1024)
+def _avoided_pattern(entries: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Finds any of the phrases as whole words, in case-folded text; None without phrases."""
+    if not entries:
+        return None
+    alternatives = "|".join(re.escape(entry) for entry in sorted(entries, key=len, reverse=True))
+    return re.compile(rf"(?<![^\W_])(?:{alternatives})(?![^\W_])")
+
+
 class _Filter:
     """Keeps texts without the avoided words; avoided marks are taken out of a text instead."""
 
     def __init__(self, avoid: tuple[str, ...]) -> None:
         entries = [entry.casefold() for entry in avoid]
         self._marks = [entry for entry in entries if not any(sign.isalnum() for sign in entry)]
-        self._single = {entry for entry in entries if entry.isalpha()}
-        self._phrases = [entry for entry in entries if not entry.isalpha() and entry not in self._marks]
+        self._pattern = _avoided_pattern(tuple(entry for entry in entries if entry not in self._marks))
 
     def cleaned(self, text: str) -> str:
         for mark in self._marks:
@@ -102,15 +112,7 @@ class _Filter:
         return text
 
     def __call__(self, text: str) -> bool:
-        if not self._single and not self._phrases:
-            return True
-        folded = text.casefold()
-        if any(phrase in folded for phrase in self._phrases):
-            return False
-        return not self._single or not any(self._hits(word) for word in words_of(folded))
-
-    def _hits(self, word: str) -> bool:
-        return word in self._single or any(part in self._single for part in re.split(r"['’-]", word))
+        return self._pattern is None or self._pattern.search(text.casefold()) is None
 
 
 def _sentences(

@@ -177,11 +177,18 @@ def _fit(value: Any, schema: Schema, root: Schema, words: list[str], chance: Cha
         if len(value) < int(schema.get("minLength", 0)):
             return _make(schema, root, words, chance, depth)
         return value[: int(schema.get("maxLength", len(value)))]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low = schema.get("minimum", value)
-        high = schema.get("maximum", value)
-        return min(max(value, low), high)
+    if isinstance(value, int | float) and not isinstance(value, bool) and not _within_bounds(value, schema):
+        return _make(schema, root, words, chance, depth)
     return value
+
+
+def _within_bounds(value: float, schema: Schema) -> bool:
+    infinity = float("inf")
+    return bool(
+        schema.get("minimum", -infinity) <= value <= schema.get("maximum", infinity)
+        and schema.get("exclusiveMinimum", -infinity) < value < schema.get("exclusiveMaximum", infinity)
+        and not ("multipleOf" in schema and value % schema["multipleOf"])
+    )
 
 
 def _matches(value: Any, schema: Schema) -> bool:

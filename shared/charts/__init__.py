@@ -2,6 +2,7 @@
 
 Each takes plain records and returns a figure as plain dicts and lists (`{"data": …, "layout": …}`), ready for JSON and
 `Plotly.newPlot`: the plotly package itself is not imported, and every text is escaped for Plotly's own small markup.
+Draw a figure in an element whose height is set to `layout.height`: on a resize Plotly takes the height of the element.
 """
 
 from shared.charts.bars import coverage_bars, flow_bars, ranked_bars

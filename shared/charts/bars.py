@@ -99,7 +99,14 @@ def coverage_bars(records: Iterable[Mapping[str, Any]]) -> Figure:
         barmode="stack",
         bargap=0.25,
         shapes=[half],
-        xaxis=value_axis("share of the subdimension's preferences", tickformat=".0%", dtick=0.25, range=[0, 1.001]),
+        xaxis=value_axis(
+            "share of the subdimension's preferences",
+            tickformat=".0%",
+            dtick=0.5,
+            tickangle=0,
+            ticklabeloverflow="allow",
+            range=[0, 1.001],
+        ),
         yaxis={**category_axis(), "type": "multicategory", "dividercolor": "#c3cbd4"},
     )
     return {"data": traces, "layout": layout}

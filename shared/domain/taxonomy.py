@@ -169,7 +169,16 @@ def parse_taxonomy(data: object) -> Taxonomy:
 
 
 def _refusal(error: ValidationError) -> InputRefused:
-    first, *others = error.errors(include_url=False)
+    found = error.errors(include_url=False)
+    # A list with an unfit item is reported as too short as well, because only fit items are counted.
+    first, *others = [
+        item
+        for item in found
+        if item["type"] != "too_short"
+        or not any(
+            len(other["loc"]) > len(item["loc"]) and other["loc"][: len(item["loc"])] == item["loc"] for other in found
+        )
+    ]
     location = first["loc"]
     pointer = _pointer(*location)
     if first["type"] == "extra_forbidden":

@@ -191,7 +191,7 @@ class LanguageModels:
         return endpoint
 
     def _open_redis(self) -> Any:
-        """Only providers with configured limits need Redis here; its client is not loaded without them."""
+        """Only providers with configured limits need Redis here."""
         if self._redis is None:
             from redis.asyncio import Redis
             from redis.asyncio.retry import Retry

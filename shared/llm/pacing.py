@@ -18,6 +18,7 @@ REJECTED_SHARE = 0.15
 """Share of 429 above which the provider counts as overloaded."""
 _EVIDENCE_PER_REJECTION = 2.0
 _EVIDENCE_TO_BRAKE = 8.0
+_SHORTEST_MEASUREMENT = 0.2
 _SETTLE = 0.97
 _CORRECT = 0.98
 _BURST_SECONDS = 0.05
@@ -25,7 +26,9 @@ _FIRST_HOLD = 10.0
 _LONGEST_HOLD = 60.0
 _PROBE_GROWTH = 0.02
 _SLOWEST = 0.2
-_TOLERATED_SECONDS = 60.0
+_PRIOR_ANSWERS = 30.0
+_FORGETTING = 0.995
+_MOST_TOLERATED = 0.5
 _LOG_LENGTH = 4096
 
 
@@ -62,12 +65,10 @@ class SendRate:
         self._phase_since = now
         self._measure_from = 0.0
         self._rate_before = 0.0
-        self._held_accepted = 0  # answers to calls sent since the rate was settled
-        self._held_rejected = 0
-        self._held_share = 0.0
-        self._useless_cuts = 0
-        self._rate_before_cuts = 0.0
-        self._tolerated_until = 0.0
+        self._lowest = 0.1  # one cut's largest step
+        # Answers to calls sent at a held rate, old ones forgotten; what was rejected of them did not depend on load.
+        self._held_answers = _PRIOR_ANSWERS
+        self._held_rejections = 1.0
         self._settled = 0.0
         self._hold_seconds = _FIRST_HOLD
         self._corrected_at = now
@@ -103,7 +104,7 @@ class SendRate:
         latency = now - sent_at
         self._latency = latency if self._latency == 0.0 else self._latency + 0.1 * (latency - self._latency)
         if self._phase is Phase.HOLD and sent_at >= self._phase_since:
-            self._held_accepted += 1
+            self._learn_background(0.0)
         if self._evidence > 0.0:
             weight = _EVIDENCE_PER_REJECTION * self._tolerated / (1.0 - self._tolerated)
             self._evidence = max(0.0, self._evidence - weight)
@@ -116,11 +117,11 @@ class SendRate:
         if self._phase is Phase.BRAKE or (self._phase is Phase.HOLD and sent_at < self._phase_since):
             return  # sent before the rate was cut: known already
         if self._phase is Phase.HOLD:
-            self._held_rejected += 1
+            self._learn_background(1.0)
         if self._evidence == 0.0:
             self._evidence_since = sent_at
         self._evidence += _EVIDENCE_PER_REJECTION
-        if self._evidence >= _EVIDENCE_TO_BRAKE:
+        if self._evidence >= _EVIDENCE_TO_BRAKE and now - self._evidence_since >= _SHORTEST_MEASUREMENT:
             self._brake(now)
 
     def _advance(self, now: float) -> None:
@@ -128,8 +129,6 @@ class SendRate:
         if elapsed <= 0.0:
             return
         self._advanced_at = now
-        if now >= self._tolerated_until:
-            self._tolerated = REJECTED_SHARE
         if self._phase is Phase.RAMP:
             if self._paced and self._latency > 0.0:
                 # Linear, so that what is sent too much within one round trip stays small: the rate that the in-flight
@@ -150,23 +149,23 @@ class SendRate:
         self._paced = False
         self._allowance = min(max(1.0, self._rate * _BURST_SECONDS), self._allowance + elapsed * self._rate)
 
+    def _learn_background(self, rejection: float) -> None:
+        """At a rate that was measured to be under the limit, rejections should cease. Those that go on come whatever we
+        do: twice their share is tolerated, lest every cut be followed by the next."""
+        self._held_answers = _FORGETTING * self._held_answers + 1.0
+        self._held_rejections = _FORGETTING * self._held_rejections + rejection
+        background = self._held_rejections / self._held_answers
+        self._tolerated = min(_MOST_TOLERATED, max(REJECTED_SHARE, 2.0 * background))
+
     def _enter(self, phase: Phase, now: float, seconds: float = 0.0) -> None:
         self._phase = phase
         self._phase_since = now
         self._phase_until = now + seconds
         self._corrected_at = now
         self._evidence = 0.0
-        self._held_accepted = self._held_rejected = 0
 
     def _brake(self, now: float) -> None:
-        if self._load_independent():
-            # Slowing down did not help: these 429s come whatever we do. Go back, and tolerate them for a while.
-            self._tolerated = min(0.75, 1.5 * self._held_share)
-            self._tolerated_until = now + _TOLERATED_SECONDS
-            self._rate = max(self._rate, self._rate_before_cuts)
-            self._useless_cuts = 0
-            self._enter(Phase.RAMP, now)
-            return
+        self._lowest = 0.1 if self._phase is Phase.RAMP else 0.5
         self._rate_before = self._actual_rate(now)
         self._measure_from = self._evidence_since
         self._rate = max(_SLOWEST, 0.5 * min(self._rate, self._rate_before))
@@ -177,7 +176,7 @@ class SendRate:
         ceiling = 0.95 * self._rate_before
         if measured is None:
             measured = 0.5 * self._rate_before
-        self._rate = max(_SLOWEST, 0.1 * self._rate_before, min(_SETTLE * measured, ceiling))
+        self._rate = max(_SLOWEST, self._lowest * self._rate_before, min(_SETTLE * measured, ceiling))
         again = self._settled > 0.0 and abs(self._rate - self._settled) <= 0.15 * self._settled
         self._hold_seconds = min(_LONGEST_HOLD, 2.0 * self._hold_seconds) if again else _FIRST_HOLD
         self._settled = self._rate
@@ -214,17 +213,3 @@ class SendRate:
         if counted and now > self._sent[0]:
             return max(_SLOWEST, counted / max(0.05, now - self._sent[0]))
         return self._rate
-
-    def _load_independent(self) -> bool:
-        """True when two measured cuts in a row left the share of rejections as it was."""
-        answers = self._held_accepted + self._held_rejected
-        if self._phase is not Phase.HOLD or answers < 8:
-            self._useless_cuts = 0
-            return False
-        share = self._held_rejected / answers
-        if self._useless_cuts == 0:
-            self._rate_before_cuts = max(self._rate_before, self._rate)
-        unchanged = self._useless_cuts == 0 or share >= 0.7 * self._held_share
-        self._useless_cuts = self._useless_cuts + 1 if unchanged and 0.1 <= share < 0.5 else 0
-        self._held_share = share
-        return self._useless_cuts > 2

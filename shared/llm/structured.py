@@ -104,10 +104,14 @@ def _candidates(text: str) -> Any:
     while start >= 0 and tries < 16:
         try:
             _, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            if error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip()):
+                return  # the object was cut off: one inside it is not the answer
             start = text.find("{", start + 1)
             tries += 1
             continue
+        except RecursionError:
+            return
         yield text[start:end]
         return
 

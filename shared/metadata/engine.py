@@ -1,12 +1,14 @@
 """Connections to PostgreSQL: one driver (psycopg 3) for queries, LISTEN, COPY and Alembic."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 WAKE_CHANNEL = "multifacet_wake"
 """Wakes the controller before its next tick."""
@@ -47,8 +49,10 @@ async def connect(url: str, application_name: str = "multifacet") -> psycopg.Asy
     )
 
 
-def migration_config(url: str) -> Config:
+def migration_config(url: str) -> "Config":
     """Alembic's configuration for the migrations that the package carries."""
+    from alembic.config import Config  # only migrations need it, and workers start often
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["url"] = make_url(url).set(drivername="postgresql+psycopg")
@@ -58,4 +62,6 @@ def migration_config(url: str) -> Config:
 def create_tables(url: str) -> None:
     """Bring the database to the newest schema: run the Alembic migrations up to head. Safe to run again and by several
     processes at once (an advisory lock lets one through at a time)."""
+    from alembic import command
+
     command.upgrade(migration_config(url), "head")

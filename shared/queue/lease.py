@@ -34,6 +34,9 @@ class Lease:
         self.lost = asyncio.Event()
         self.reason: EndKind | None = None
         self.renewed_at = time.monotonic()
+        self.closing = False
+        """True from when the attempt's end is being written: from then on the database alone decides, and an attempt that
+        is no longer running says nothing about the lease."""
 
     def request_stop(self, reason: EndKind) -> None:
         """Ask the step to end: CANCELLED or PREEMPTED, the first one counts."""
@@ -126,7 +129,7 @@ class LeaseKeeper:
 
     def _give_up(self, now: float) -> None:
         for lease in self.leases:
-            if not lease.lost.is_set() and now - lease.renewed_at > self._give_up_seconds:
+            if not lease.lost.is_set() and not lease.closing and now - lease.renewed_at > self._give_up_seconds:
                 _log.warning("lease_given_up", attempt_id=lease.claim.attempt_id, step_id=lease.claim.step_id)
                 lease.lose()
 
@@ -143,6 +146,8 @@ class LeaseKeeper:
             if lease.claim.attempt_id not in self._leases:
                 continue  # it ended while the answer was under way
             stop = answers.get(lease.claim.attempt_id)
+            if stop is None and lease.closing:
+                continue
             if stop is None:
                 _log.warning("lease_lost", attempt_id=lease.claim.attempt_id, step_id=lease.claim.step_id)
                 lease.lose()

@@ -65,8 +65,10 @@ def detect_format(path: Path, declared: str, pointer: str) -> FileFormat:
         )
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputRefused("the file is UTF-16; save it as UTF-8 and upload it again", pointer)
-    if b"\x00" in head:
-        raise InputRefused("the file holds zero bytes, so it is not UTF-8 text; upload JSONL, CSV or Parquet", pointer)
+    if head.count(0) > len(head) // 10:
+        raise InputRefused(
+            "a tenth of the file is zero bytes: it is no UTF-8 text; upload JSONL, CSV or Parquet", pointer
+        )
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start:
         raise InputRefused("the file holds nothing but white space; upload one with at least one row", pointer)

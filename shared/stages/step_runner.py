@@ -222,7 +222,8 @@ class StepRunner:
             _log.warning("progress_not_shown", error=error_place(error))
 
     async def _commit(self, lease: Lease, product: StepProduct) -> None:
-        """Commit, again and again while the database is away and the lease may still be ours."""
+        """Commit, again and again while the database is away; a commit after the lease's end is refused there."""
+        lease.closing = True
         while True:
             try:
                 async with self._sessions() as session, session.begin():
@@ -238,6 +239,7 @@ class StepRunner:
                 await asyncio.sleep(0.2)
 
     async def _end(self, lease: Lease, end: AttemptEnd) -> None:
+        lease.closing = True
         _log.info("step_ended_early", kind=end.kind.value, code=end.code, signature=end.signature)
         while not lease.lost.is_set():
             try:

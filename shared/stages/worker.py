@@ -29,6 +29,7 @@ from shared.queue.lease import LeaseKeeper
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
 from shared.stages.step_runner import Handler, StepRunner
+from shared.stages.without_pandas import keep_pandas_out
 from shared.telemetry.logs import configure_logging
 
 _log = structlog.get_logger(__name__)
@@ -159,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="take a role's HANDLERS from another module than services.ROLE.handlers",
     )
     given = parser.parse_args(arguments)
+    keep_pandas_out()
     settings = get_settings()
     configure_logging(settings, "worker")
     try:

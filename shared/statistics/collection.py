@@ -22,6 +22,8 @@ COMPARED_CHARACTERS = 4000
 """Longer answers are compared by their beginning."""
 PREFERENCES_PER_SUBDIMENSION = 40
 MAXIMUM_DISTINCT_PREFERENCES = 100_000
+OUTSIDE_SHOWN = 50
+"""Poles outside the taxonomy that are listed; a teacher can coin any number."""
 
 _COLUMNS = (
     "row_id",
@@ -198,6 +200,7 @@ class CollectionStatistics:
             "finish_reasons": _ranked(self._finish_reasons),
             "lengths": {name: length_distribution(counts) for name, counts in self._lengths.items()},
             "coverage": coverage,
+            "outside_taxonomy": self._outside(),
             "coverage_entropy": normalised_entropy([record["count"] for record in coverage if record["in_taxonomy"]]),
             "hierarchy": self._preferences.records(dimensions),
             "checks": self._check_records(),
@@ -225,7 +228,8 @@ class CollectionStatistics:
             for subdimension in dimension.subdimensions
             for pole in subdimension.poles
         ]
-        foreign = sorted(set(self._coverage) - set(known))
+        outside = Counter({key: self._coverage[key] for key in self._coverage.keys() - set(known)})
+        foreign = sorted(outside, key=lambda key: (-outside[key], key))[:OUTSIDE_SHOWN]
         totals: Counter[tuple[str, str]] = Counter()
         for (dimension, subdimension, _), count in self._coverage.items():
             totals[dimension, subdimension] += count
@@ -240,6 +244,17 @@ class CollectionStatistics:
             }
             for position, (dimension, subdimension, pole) in enumerate([*known, *foreign])
         ]
+
+    def _outside(self) -> dict[str, int]:
+        """Preferences whose subdimension or pole is not the taxonomy's: how many, and of how many different poles."""
+        known = {
+            (dimension.name, subdimension.name, pole.name)
+            for dimension in self._taxonomy.dimensions
+            for subdimension in dimension.subdimensions
+            for pole in subdimension.poles
+        }
+        counts = [count for key, count in self._coverage.items() if key not in known]
+        return {"count": sum(counts), "distinct": len(counts)}
 
     def _check_records(self) -> list[dict[str, Any]]:
         kinds = sorted({kind for kind, _ in self._checks})

@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from shared.domain.jobs import JobSpec
 from shared.domain.states import JOB_END_STATES, JobState
 from shared.domain.taxonomy import Dimension, Pole, SeedPreference, Subdimension, Taxonomy
-from shared.metadata.engine import connection_string, create_engine, session_factory
+from shared.metadata.engine import connection_string, session_factory
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Job
 
 ROLES = ("curation", "augmentation", "composition", "generation")
 PROJECT = "tests"
 
-_HANDLERS = [
-    argument for role in ROLES for argument in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")
-]
+_HANDLERS = [argument for role in ROLES for argument in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")]
 
 
 def toy_taxonomy() -> Taxonomy:
@@ -52,7 +51,8 @@ class ControlPlane:
     def __init__(self, database_url: str, redis_url: str, folder: Path, **environment: str) -> None:
         self.url = database_url
         self.folder = folder
-        self.engine: AsyncEngine = create_engine(database_url)
+        # Without a pool, so that tests on several event loops can share one plane.
+        self.engine = create_async_engine(database_url, poolclass=NullPool)
         self.sessions = session_factory(self.engine)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.environment = {
@@ -95,12 +95,11 @@ class ControlPlane:
         process.send_signal(number)
         process.wait(30)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
                 process.wait(10)
-        await self.engine.dispose()
 
     async def submit(self, spec: JobSpec) -> Job:
         async with self.sessions() as session, session.begin():

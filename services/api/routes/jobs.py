@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse
@@ -35,7 +36,14 @@ from shared.metadata.repositories.jobs import JobRepository
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 HEARTBEAT_SECONDS = 15
+SHUTDOWN_GRACE_SECONDS = 3
 LARGEST_SEQUENCE = 2**63 - 1
+STREAMED_EVENT = {
+    "type": "object",
+    "description": "One message of the stream; `data` is the JSON text of an event, as a page has them.",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
 
 Spec = Annotated[
     JobSpec,
@@ -185,7 +193,7 @@ async def list_steps(
         **problems(404),
         200: {
             "description": "A stream (`Accept: text/event-stream`) or a page (`Accept: application/json`).",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": STREAMED_EVENT}},
         },
         204: {"description": "The job has ended and every event is known: do not reconnect."},
     },
@@ -223,9 +231,15 @@ async def events(
         return JSONResponse(page.model_dump(mode="json"), headers={"Cache-Control": "no-store", "Vary": "Accept"})
     if last_event_id is not None and not found and job_state in JOB_END_STATES:
         return Response(status_code=204)
-    stream = stream_events(state.events, state.sessions, caller.project_id, job_id, after)
+    stop = anyio.Event()
+    stream = stream_events(state.events, state.sessions, caller.project_id, job_id, after, stop)
     return EventSourceResponse(
-        stream, ping=HEARTBEAT_SECONDS, sep="\n", headers={"Cache-Control": "no-store", "Vary": "Accept"}
+        stream,
+        ping=HEARTBEAT_SECONDS,
+        sep="\n",
+        headers={"Cache-Control": "no-store", "Vary": "Accept"},
+        shutdown_event=stop,
+        shutdown_grace_period=SHUTDOWN_GRACE_SECONDS,
     )
 
 

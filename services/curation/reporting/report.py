@@ -110,7 +110,7 @@ def _figures(statistics: dict[str, Any], flow: list[dict[str, Any]]) -> dict[str
     similarity = statistics["rouge_l"]
     figures = {
         "sunburst": preference_sunburst(statistics["hierarchy"]),
-        "coverage": coverage_bars(statistics["coverage"]),
+        "coverage": coverage_bars(record for record in statistics["coverage"] if record["in_taxonomy"]),
         "lengths": length_histograms(lengths),
         "forms": ranked_bars(statistics["system_forms"], "system messages"),
     }

@@ -446,7 +446,8 @@ class SchedulingRepository:
         )
         if changed.scalar_one_or_none() is None:
             return False
-        await self.show_progress(msgspec.structs.replace(stage, succeeded=stage.steps_total), ledger)
+        if ledger != stage.ledger or stage.steps_succeeded != stage.steps_total:
+            await self.show_progress(msgspec.structs.replace(stage, succeeded=stage.steps_total), ledger)
         await self._events.append(
             stage.job_id, "stage.state", {"stage": stage.name, "state": StageState.SUCCEEDED.value}
         )
@@ -478,7 +479,7 @@ class SchedulingRepository:
         if state != JobState.RUNNING.value:
             return False
         require_transition(JOB_TRANSITIONS, JobState.RUNNING, JobState.SUCCEEDED)
-        events.append(("job.state", {"state": JobState.SUCCEEDED.value}))
+        events += [await self._final_cost(job_id), ("job.state", {"state": JobState.SUCCEEDED.value})]
         await self._session.execute(
             sa.text("UPDATE job SET state = 'succeeded', finished_at = now(), settled_at = now() WHERE id = :id"),
             {"id": job_id},
@@ -544,6 +545,7 @@ class SchedulingRepository:
         if state not in STOPPED_JOB_STATES or running.scalar_one():
             return False
         events: list[NewEvent] = []
+        # The cost comes before the last state, so that whoever stops listening at an end state has seen it.
         rows = await self._session.execute(
             sa.text(
                 """
@@ -572,9 +574,14 @@ class SchedulingRepository:
             )
             events.append(("job.state", {"state": JobState.CANCELLED.value}))
         await self._session.execute(sa.text("UPDATE job SET settled_at = now() WHERE id = :id"), {"id": job_id})
-        if events:
-            await self._events.append_many(job_id, events)
+        await self._events.append_many(job_id, [await self._final_cost(job_id), *events])
         return True
+
+    async def _final_cost(self, job_id: str) -> NewEvent:
+        cost = await self._session.execute(
+            sa.text("SELECT cost_micro_usd, unpriced_calls FROM job WHERE id = :id"), {"id": job_id}
+        )
+        return "job.cost", dict(cost.one()._mapping)
 
     async def remove_old_doorbells(self, seconds: float) -> None:
         """Doorbells nobody could publish for so long are rung anew anyway."""

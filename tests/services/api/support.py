@@ -202,7 +202,9 @@ async def job_with_rows(state: ApiState, folder: Path, rows: int = 120, part_row
     return job
 
 
-def assert_problem(response: httpx2.Response, status: int, code: str | None = None, pointers: Iterable[str] = ()) -> Any:
+def assert_problem(
+    response: httpx2.Response, status: int, code: str | None = None, pointers: Iterable[str] = ()
+) -> Any:
     """The answer is a whole RFC 9457 problem with these pointers; returns its body."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -216,5 +218,3 @@ def assert_problem(response: httpx2.Response, status: int, code: str | None = No
     seen = [error["pointer"] for error in body["errors"]]
     assert set(pointers) <= set(seen), body
     return body
-
-

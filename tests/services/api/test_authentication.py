@@ -191,7 +191,9 @@ async def test_loopback_mode_asks_for_no_key_but_checks_host_and_origin(postgres
                 assert (await client.get("/v1/jobs", headers={"Origin": base})).status_code == 200
                 assert_problem(await client.get("/v1/jobs", headers={"Host": "evil.example"}), 403, "host_refused")
                 assert_problem(
-                    await client.post("/v1/jobs", json=SPEC, headers={"Origin": "http://evil.example"}), 403, "origin_refused"
+                    await client.post("/v1/jobs", json=SPEC, headers={"Origin": "http://evil.example"}),
+                    403,
+                    "origin_refused",
                 )
 
 

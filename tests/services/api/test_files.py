@@ -50,7 +50,7 @@ async def test_a_file_is_stored_as_it_was_sent(
         made = await upload(client, content, "my data (1).jsonl")
 
         assert made["size"] == len(content)
-        stored = [info async for info in store.list("uploads/default/")]
+        stored = [info async for info in store.list_objects("uploads/default/")]
         mine = next(info for info in stored if made["id"] in info.key)
         assert await store.get_bytes(mine.key) == content
         assert (await client.get(f"/v1/files/{made['id']}")).json() == made
@@ -103,7 +103,7 @@ async def test_a_path_as_file_name_stays_inside_the_uploads(client: httpx2.Async
     made = await upload(client, ROWS, "../../artifacts/default/x\\..\\evil.jsonl")
 
     assert made["name"] == "evil.jsonl"
-    keys = [info.key async for info in state.store.list("")]
+    keys = [info.key async for info in state.store.list_objects("")]
     assert [key for key in keys if made["id"] in key] == [f"uploads/default/{made['id']}/evil.jsonl"]
 
 

@@ -27,7 +27,14 @@ async def test_a_submitted_job_can_be_read_at_its_location(client: httpx2.AsyncC
     assert read["state"] == "queued"
     assert read["teacher_is_simulator"] is True
     assert read["progress"] == 0
-    assert [stage["name"] for stage in read["stages"]] == ["curate", "augment", "compose", "respond", "assemble", "report"]
+    assert [stage["name"] for stage in read["stages"]] == [
+        "curate",
+        "augment",
+        "compose",
+        "respond",
+        "assemble",
+        "report",
+    ]
     assert read["estimate"]["calls"] > 0
     assert read["spec"]["sources"][0]["bundled"] == "demo"
 
@@ -205,7 +212,9 @@ async def test_steps_can_be_listed_and_filtered(client: httpx2.AsyncClient, stat
     assert answer.json() == {"items": [], "next": None}
 
 
-@pytest.mark.parametrize("path", ["", "/steps", "/events", "/artifacts", "/datasets", "/datasets/rows", "/datasets/facets"])
+@pytest.mark.parametrize(
+    "path", ["", "/steps", "/events", "/artifacts", "/datasets", "/datasets/rows", "/datasets/facets"]
+)
 async def test_an_unknown_job_is_not_found(client: httpx2.AsyncClient, path: str) -> None:
     assert_problem(await client.get(f"/v1/jobs/job_unknown{path}"), 404, "not_found")
 

@@ -10,10 +10,10 @@ from shared.domain.rows import Check, Facet, InstructionRow, Preference, Provena
 
 def a_row(number: int) -> InstructionRow:
     preference = Preference(
-        "style", "length", "very short", "Wants few words.", "short", "brief", Check("maximum_words", {"limit": 50})
+        "style", "length", "very short", "Wants few words.", "short", "brief", Check("maximum_words", {"words": 50})
     )
     listed = Preference(
-        "style", "terms", "uses terms", "Wants terms.", "many", "terms", Check("must_include", {"terms": ["a", "b"]})
+        "style", "terms", "uses terms", "Wants terms.", "many", "terms", Check("must_include", {"phrases": ["a", "b"]})
     )
     facets = [
         Facet(0, [preference, listed], "Be brief.", "prose", "Yes.", "stop", {"style": "pass"}, {"own": 4.5}, None,

@@ -36,10 +36,14 @@ class Simulation:
         waiting = deque([0.0] * rows)
         events: list[tuple[float, int, str, float]] = []
         done = used = number = 0
+        timer_set = False
         while done < rows:
             while waiting and used < self.in_flight:
                 pause = self.pace.delay(self.now)
                 if pause > 0:
+                    if timer_set:
+                        break
+                    timer_set = True
                     number += 1
                     heapq.heappush(events, (self.now + max(pause, 0.001), number, "wake", 0.0))
                     break
@@ -54,7 +58,9 @@ class Simulation:
                     events, (self.now + delay + 0.001, number, "rejected" if rejected else "answered", self.now)
                 )
             self.now, _, kind, sent_at = heapq.heappop(events)
-            if kind == "answered":
+            if kind == "wake":
+                timer_set = False
+            elif kind == "answered":
                 self.pace.accepted(sent_at, self.now)
                 used -= 1
                 done += 1
@@ -131,14 +137,13 @@ def test_many_rejections_at_random_are_told_from_overload() -> None:
 def test_a_lower_limit_is_followed_down_and_a_higher_one_up() -> None:
     limit = bucket(200, 20)
     slow = bucket(50, 20)
-    current = [limit]
-    simulation = Simulation(lambda now: current[0](now), rejection_latency=0.2)
+    simulation = Simulation(limit, rejection_latency=0.2)
     simulation.run(2000)
-    current[0] = slow
     slow(simulation.now)
+    simulation.reject = slow
     assert simulation.run(1500) >= 40
     assert simulation.pace.rate < 70
-    current[0] = lambda now: False
+    simulation.reject = lambda now: False
     simulation.run(12_000)
     assert simulation.pace.rate > 150
 

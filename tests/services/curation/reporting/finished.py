@@ -22,10 +22,13 @@ REJECTED = [
     ("contaminated", "shares 13 words with bench.jsonl", "A question from a benchmark"),
 ]
 DECONTAMINATION = {
-    "ngram": 13,
-    "checked": 130,
-    "contaminated": 1,
-    "benchmarks": [{"benchmark": "bench.jsonl", "texts": 805, "grams": 40211, "instructions_removed": 1}],
+    "ngram_words": 13,
+    "benchmarks": [
+        {"benchmark": "file_bench", "texts": 805, "long_texts": 600, "short_texts": 200, "left_out": 5, "grams": 40211}
+    ],
+    "removed": [
+        {"main_source": "prompts", "source_row": 4, "benchmark": "file_bench", "benchmark_row": 17, "grams": 3},
+    ],
 }
 
 

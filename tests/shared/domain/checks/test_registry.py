@@ -77,9 +77,9 @@ def test_an_empty_text_earns_nothing(check: Check, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * 200_000, "`" * 100_000, "| " * 50_000, "- " * 50_000, "*" * 100_000, "1. " * 50_000, '"' * 100_000, ". " * 50_000,
-     "a-" * 50_000, "|-" * 50_000, "```\n" * 20_000, "{" * 100_000, "(" * 100_000, "\ud800" * 1000, "\x00" * 1000,
-     'Include the phrase "' * 5_000, "word word " * 20_000],
+    ["a" * 10_000, "`" * 20_000, "| " * 10_000, "- " * 10_000, "*" * 20_000, "1. " * 10_000, '"' * 20_000, ". " * 10_000,
+     "a-" * 10_000, "|-" * 10_000, "```\n" * 5_000, "{" * 20_000, "(" * 20_000, "\ud800" * 1000, "\x00" * 1000,
+     'Include the phrase "' * 5_000, "word word " * 5_000],
     ids=lambda text: ascii(text[:6]),
 )  # fmt: skip
 def test_long_hostile_texts_are_judged_by_every_kind(text: str) -> None:

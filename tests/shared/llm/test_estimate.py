@@ -1,0 +1,93 @@
+"""Estimates before a job, learned from what jobs really took."""
+
+import pytest
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from shared.domain.errors import InputRefused
+from shared.domain.jobs import JobSpec, ModelChoice, RespondParameters, Source
+from shared.domain.plan import StageKind
+from shared.domain.taxonomy import Taxonomy, default_taxonomy
+from shared.llm.estimate import Estimate, estimate_job
+from shared.llm.providers import Providers
+from tests.shared.llm.conftest import Bench, ScriptedServer, ask, chat_body
+
+TAXONOMY: Taxonomy = default_taxonomy()
+
+
+def _spec(**changes: object) -> JobSpec:
+    return JobSpec.model_validate(
+        {"sources": [Source(bundled="demo")], "teacher": ModelChoice(provider="fake", model="m")} | changes
+    )
+
+
+async def _estimate(bench: Bench, spec: JobSpec, rows: int, providers: Providers | None = None) -> Estimate:
+    engine = create_async_engine(bench.database_url)
+    async with AsyncSession(engine) as session:
+        found = await estimate_job(session, spec, TAXONOMY, rows, 120.0, bench.project, providers or bench.providers())
+    await engine.dispose()
+    return found
+
+
+async def test_before_any_job_every_calling_stage_has_figures(bench: Bench) -> None:
+    found = await _estimate(bench, _spec(), 100)
+    assert [(stage.stage, stage.calls) for stage in found.stages] == [
+        ("augment", 100),
+        ("compose", 300),
+        ("respond", 300),
+    ]
+    assert found.calls == 700
+    assert found.cost_micro_usd == sum(stage.cost_micro_usd or 0 for stage in found.stages) > 0
+    assert found.characters_per_token == 4.0
+    assert not any(stage.learned for stage in found.stages)
+
+
+async def test_more_rows_cost_more_and_a_front_part_less(bench: Bench) -> None:
+    whole, double = await _estimate(bench, _spec(), 100), await _estimate(bench, _spec(), 200)
+    front = await _estimate(bench, _spec(stop_after=StageKind.AUGMENT), 100)
+    assert double.cost_micro_usd == pytest.approx(2 * (whole.cost_micro_usd or 0), abs=5)
+    assert [stage.stage for stage in front.stages] == ["augment"]
+
+
+async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:
+    judge = ModelChoice(provider="fake", model="unpriced")
+    found = await _estimate(bench, _spec(judge=judge, respond=RespondParameters(judge_margin=0.5)), 10)
+    assert found.stages[-1].request_class == "judge"
+    assert found.stages[-1].calls == 90
+    assert found.stages[-1].cost_micro_usd is None
+    assert found.cost_micro_usd is None
+
+
+async def test_an_unknown_model_is_refused(bench: Bench) -> None:
+    with pytest.raises(InputRefused) as refused:
+        await _estimate(bench, _spec(teacher=ModelChoice(provider="fake", model="none")), 10)
+    assert refused.value.pointer == "/teacher/model"
+
+
+async def test_once_learned_the_estimate_is_what_the_like_job_costs(bench: Bench, server: ScriptedServer) -> None:
+    """A job whose calls are three times as dear as the default model says, with a quarter of them made twice."""
+    rows = 40
+    body = chat_body("answer " * 900)
+    body["usage"] = {"prompt_tokens": 2000, "completion_tokens": 1800}
+    server.respond = lambda number, sent: web.json_response(body)
+    spec = _spec(stop_after=StageKind.RESPOND)
+    await bench.add_job(state="succeeded", spec=spec.model_dump(mode="json"), taxonomy=TAXONOMY.model_dump(mode="json"))
+    await bench.fetch("UPDATE job SET estimate = '{\"average_instruction_characters\": 120}' WHERE id = %s", bench.job)
+    await bench.fetch(
+        "INSERT INTO stage (id, job_id, ordinal, name, kind, service, needs, barrier, parameters, state, partitioned, "
+        "steps_total, steps_succeeded, ledger, rows_expected) VALUES (%s, %s, 3, 'respond', 'respond', 'generation', "
+        "'{}', false, '{}', 'succeeded', true, 1, 1, '{}', %s)",
+        f"stage_{bench.job}",
+        bench.job,
+        rows,
+    )
+    async with bench.worker() as (_, model):
+        for number in range(rows * 3 + rows * 3 // 4):
+            await model.complete(ask("p" * 8000, sample_index=str(number)))
+    usage = await bench.usage()
+    found = await _estimate(bench, spec, rows)
+    respond = next(stage for stage in found.stages if stage.stage == "respond")
+    assert respond.learned
+    assert respond.calls == usage["calls"] == 150
+    assert respond.cost_micro_usd == pytest.approx(usage["cost_micro_usd"], rel=0.2)
+    assert found.characters_per_token != 4.0

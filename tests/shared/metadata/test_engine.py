@@ -1,0 +1,50 @@
+"""Migrations: they make exactly the tables of the models, and may run again and side by side."""
+
+import asyncio
+import sys
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from services.cli.embedded.postgres import EmbeddedPostgres
+from shared.metadata.engine import connect, create_engine, create_tables
+
+
+@pytest.fixture
+def empty_url(postgres_server: EmbeddedPostgres) -> str:
+    name = f"empty_{uuid4().hex[:12]}"
+    postgres_server.create_database(name)
+    return postgres_server.url(name)
+
+
+async def test_migrations_make_the_tables_of_the_models_even_when_several_processes_migrate(empty_url: str) -> None:
+    program = "import sys; from shared.metadata.engine import create_tables; create_tables(sys.argv[1])"
+    others = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(2)]
+    assert [await other.wait() for other in others] == [0, 0]
+    create_tables(empty_url)
+
+    engine = sa.create_engine(empty_url)
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), SQLModel.metadata)
+        tables = set(sa.inspect(connection).get_table_names())
+    engine.dispose()
+    assert differences == []
+    assert {"job", "stage", "step", "attempt", "outbox", "event", "artifact", "worker"} <= tables
+
+
+async def test_errors_of_queries_do_not_quote_their_parameters(empty_url: str) -> None:
+    engine = create_engine(empty_url)
+    with pytest.raises(sa.exc.ProgrammingError) as raised:
+        async with engine.connect() as connection:
+            await connection.execute(sa.text("SELECT :text FROM nowhere"), {"text": "a prompt"})
+    await engine.dispose()
+    assert "a prompt" not in str(raised.value)
+
+
+async def test_a_dedicated_connection_commits_by_itself(empty_url: str) -> None:
+    async with await connect(empty_url) as connection:
+        assert connection.autocommit

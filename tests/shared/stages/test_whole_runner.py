@@ -1,0 +1,206 @@
+"""A whole step in a real child process: results, refusals, crashes, stops."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.artifacts.directory import DirectoryStore
+from shared.domain.errors import InputRefused, StepDeferred, StepFailed
+from shared.domain.ledger import Ledger
+from shared.domain.plan import StageKind
+from shared.queue.lease import Lease
+from shared.queue.retry_policy import EndKind
+from shared.stages.job_data import JobData
+from shared.stages.protocol import OutputObject, WholeContext, WholeResult, WholeStepHandler
+from shared.stages.row_runner import StepProduct, StepStopped
+from shared.stages.whole_runner import ChildCrashed, ChildFailed, InputReference, run_whole_step
+from tests.shared.stages.test_row_runner import CLAIM
+from tests.support.control_plane import toy_spec, toy_taxonomy
+
+
+def step(context: WholeContext) -> WholeResult:
+    """Runs in the child: does what the job's name says."""
+    name = context.spec.name
+    if name == "refuse":
+        raise InputRefused("not like this", "/sources/0")
+    if name == "fail":
+        raise StepFailed("nothing_left", "no row is left")
+    if name == "defer":
+        raise StepDeferred("later", 12.5)
+    if name == "raise":
+        raise KeyError("a private text")
+    if name == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "exit":
+        os._exit(3)
+    if name == "unbalanced":
+        return WholeResult((), Ledger(rows_in=2, rows_out=1))
+    if name == "missing":
+        return WholeResult((OutputObject("a", context.output_folder / "a", "text/plain"),), Ledger())
+    if name == "outside":
+        return WholeResult((OutputObject("a", Path(__file__), "text/plain"),), Ledger())
+    if name == "hang":
+        marker = context.output_folder / "grandchild"
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            marker.write_text(str(os.getpid()))
+            time.sleep(600)
+        context.progress(1, 2, "hanging")
+        time.sleep(600)
+    print("noise", flush=True)
+    context.progress(1, 2, "half")
+    text = ";".join(f"{i.stage}/{i.name}={i.path.read_text()}/{i.metadata.get('name')}" for i in context.inputs)
+    (context.output_folder / "sub").mkdir()
+    path = context.output_folder / "sub" / "out.txt"
+    path.write_text(text + f"|{context.facts['x']}|{sorted(context.stage_ledgers)}")
+    card = context.output_folder / "card"
+    card.write_text("card")
+    outputs = (
+        OutputObject("sub/out.txt", path, "text/plain", rows=1, metadata={"m": 1}),
+        OutputObject("README.md", card, "text/markdown", kind="card", job_level=True),
+    )
+    return WholeResult(outputs, Ledger(rows_in=1, rows_out=1), {"note": "done"})
+
+
+HANDLER = WholeStepHandler(StageKind.CURATE, "tests.shared.stages.test_whole_runner:step")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+
+
+class Run:
+    def __init__(self, folder: Path, name: str) -> None:
+        self.store = DirectoryStore(folder / "store")
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.lease = Lease(CLAIM)
+        self.reports: list[dict[str, Any]] = []
+        self.reported = asyncio.Event()
+        self.data = JobData(toy_spec(name), toy_taxonomy())
+
+    async def __call__(self, grace: float = 0.5) -> StepProduct:
+        stored = [await self.store.put_bytes(key, key.encode()) for key in ("one", "two")]
+
+        async def report(progress: dict[str, Any]) -> None:
+            self.reports.append(progress)
+            self.reported.set()
+
+        return await run_whole_step(
+            lease=self.lease,
+            handler=HANDLER,
+            data=self.data,
+            # Two objects of one name from two places.
+            inputs=[
+                InputReference("curate", "same.txt", "one", stored[0].sha256, 1, {}),
+                InputReference("upload", "same.txt", "two", stored[1].sha256, None, {"name": "mine"}),
+            ],
+            stage_ledgers={"curate": Ledger()},
+            facts={"x": 5},
+            store=self.store,
+            folder=self.scratch,
+            lineage={},
+            report=report,
+            grace_seconds=grace,
+        )
+
+
+async def test_inputs_reach_the_child_and_outputs_the_store(tmp_path: Path) -> None:
+    run = Run(tmp_path, "work")
+    product = await run()
+    first, second = product.artifacts
+    assert first.key == "artifacts/p/job_1/20-compose/sub/out-7.txt"
+    assert second.key == "artifacts/p/job_1/README.md"
+    assert await run.store.get_bytes(first.key) == b"curate/same.txt=one/None;upload/same.txt=two/mine|5|['curate']"
+    assert (first.details, first.rows, product.summary) == ({"m": 1}, 1, {"note": "done"})
+    assert product.ledger == Ledger(rows_in=1, rows_out=1)
+    assert run.reports == [{"done": 1, "total": 2, "note": "half"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "fields"),
+    [
+        ("refuse", InputRefused, {"pointer": "/sources/0"}),
+        ("fail", StepFailed, {"code": "nothing_left"}),
+        ("defer", StepDeferred, {"seconds": 12.5}),
+        ("missing", StepFailed, {"code": "output_missing"}),
+        ("outside", StepFailed, {"code": "output_misplaced"}),
+        ("segfault", ChildCrashed, {"signature": f"signal {int(signal.SIGSEGV)}"}),
+        ("exit", ChildCrashed, {"signature": "exit status 3"}),
+    ],
+)
+async def test_how_children_end(tmp_path: Path, name: str, error: type[Exception], fields: dict[str, Any]) -> None:
+    with pytest.raises(error) as raised:
+        await Run(tmp_path, name)()
+    assert {field: getattr(raised.value, field) for field in fields} == fields
+
+
+@pytest.mark.parametrize(("name", "place"), [("raise", "KeyError at test_whole_runner.py"), ("unbalanced", "ValueError")])
+async def test_an_exception_is_named_by_class_and_place_only(tmp_path: Path, name: str, place: str) -> None:
+    with pytest.raises(ChildFailed) as raised:
+        await Run(tmp_path, name)()
+    assert raised.value.error.signature is not None and raised.value.error.signature.startswith(place)
+    assert "private" not in str(msgspec.to_builtins(raised.value.error))
+
+
+async def wait_for_grandchild(run: Run) -> int:
+    marker = run.scratch / "outputs" / "grandchild"
+    async with asyncio.timeout(60):
+        await run.reported.wait()
+        while not marker.exists() or not marker.read_text():
+            await asyncio.sleep(0.05)
+    return int(marker.read_text())
+
+
+async def assert_gone(pid: int) -> None:
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"process {pid} still runs")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "preempted", "lost", "task cancelled"])
+async def test_a_stop_ends_the_whole_process_group(tmp_path: Path, how: str) -> None:
+    run = Run(tmp_path, "hang")
+    task = asyncio.create_task(run())
+    grandchild = await wait_for_grandchild(run)
+    if how == "task cancelled":
+        task.cancel()
+    elif how == "lost":
+        run.lease.lose()
+    else:
+        run.lease.request_stop(EndKind(how))
+    with pytest.raises(asyncio.CancelledError if how == "task cancelled" else StepStopped):
+        await task
+    await assert_gone(grandchild)
+
+
+async def test_children_end_with_their_worker(tmp_path: Path) -> None:
+    """A worker that is killed closes its end of the child's standard input, and the child's group ends."""
+    run = Run(tmp_path, "hang")
+    program = (
+        "import asyncio, pathlib, sys; from tests.shared.stages.test_whole_runner import Run;"
+        "asyncio.run(Run(pathlib.Path(sys.argv[1]), 'hang')())"
+    )
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(folder))
+    run.scratch = folder / "scratch"
+    run.reported.set()
+    grandchild = await wait_for_grandchild(run)
+    worker.kill()
+    await worker.wait()
+    await assert_gone(grandchild)

@@ -189,10 +189,10 @@ def cpu_of_tree(pid: int) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """Highest resident memory that a process ever had (VmHWM), in MB of 10^6 bytes."""
+    """Highest resident memory that a process ever had (VmHWM), in MB of 2^20 bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
+            return int(line.split()[1]) / 1024
     raise RuntimeError(f"/proc/{pid}/status names no VmHWM")
 
 

@@ -74,7 +74,7 @@ CASES: tuple[Case, ...] = (
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Figures of one run. Seconds are of the stage; CPU in ms per row; memory in MB of 10^6 bytes."""
+    """Figures of one run. Seconds are of the stage; CPU in ms per row; memory in MB of 2^20 bytes."""
 
     rows: int
     seconds: float

@@ -128,8 +128,13 @@ def translate(error: Exception) -> Problem:
 def refuse_validation(error: RequestValidationError) -> Problem:
     """422 with a JSON pointer for every fault that pydantic found."""
     faults = []
-    for fault in error.errors():
+    found = error.errors()
+    for fault in found:
         location = list(fault["loc"])
+        if fault["type"] == "too_short" and any(
+            len(other["loc"]) > len(location) and list(other["loc"][: len(location)]) == location for other in found
+        ):
+            continue  # pydantic does not count items that are invalid themselves: the list may be long enough
         place = (
             str(location[0]) if location and location[0] in {"body", "query", "path", "header", "cookie"} else "body"
         )

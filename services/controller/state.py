@@ -23,6 +23,7 @@ class ControllerState(msgspec.Struct):
     """Job id -> cost and unpriced calls as told last."""
     costs_at: float = 0.0
     garbage_at: float = 0.0
+    purged_at: float | None = None
 
     def due(self, key: str, seconds: float) -> bool:
         """Whether the progress of stage `key` was not shown for so long; if so, it counts as shown now."""

@@ -83,8 +83,8 @@ class _Learned(msgspec.Struct):
 
 
 def expectation(request_class: str, facets: int, dimensions: int, instruction_characters: float) -> _Expectation:
-    """The default model. Its constants were read off the shipped prompts and a typical run: `facets` preference sets of
-    `dimensions` preferences each, system messages of some 700 characters, responses of some 1,200."""
+    """The default model, before any usage is known: rough sizes of the shipped prompts, `facets` preference sets of
+    `dimensions` preferences each, system messages of some 700 characters, responses of some 1,200. Usage corrects it."""
     preferences = facets * dimensions
     match request_class:
         case "augment":

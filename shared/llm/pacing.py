@@ -17,7 +17,7 @@ START_RATE = 128.0
 REJECTED_SHARE = 0.15
 """Share of 429 above which the provider counts as overloaded."""
 _EVIDENCE_PER_REJECTION = 2.0
-_EVIDENCE_TO_BRAKE = 8.0
+_EVIDENCE_TO_BRAKE = 10.0
 _SHORTEST_MEASUREMENT = 0.2
 _SETTLE = 0.97
 _CORRECT = 0.98
@@ -98,6 +98,9 @@ class SendRate:
     def sent(self, now: float) -> None:
         self._allowance -= 1.0
         self._sent.append(now)
+        if self._evidence > 0.0:
+            # Counted as accepted until a rejection says otherwise: rejections are often answered sooner than the rest.
+            self._evidence = max(0.0, self._evidence - self._acceptance_weight())
 
     def accepted(self, sent_at: float, now: float) -> None:
         """A call sent at `sent_at` was answered with anything but a 429."""
@@ -105,9 +108,6 @@ class SendRate:
         self._latency = latency if self._latency == 0.0 else self._latency + 0.1 * (latency - self._latency)
         if self._phase is Phase.HOLD and sent_at >= self._phase_since:
             self._learn_background(0.0)
-        if self._evidence > 0.0:
-            weight = _EVIDENCE_PER_REJECTION * self._tolerated / (1.0 - self._tolerated)
-            self._evidence = max(0.0, self._evidence - weight)
 
     def rejected(self, sent_at: float, now: float) -> None:
         """A call sent at `sent_at` was answered 429."""
@@ -120,9 +120,13 @@ class SendRate:
             self._learn_background(1.0)
         if self._evidence == 0.0:
             self._evidence_since = sent_at
-        self._evidence += _EVIDENCE_PER_REJECTION
+        self._evidence += _EVIDENCE_PER_REJECTION + self._acceptance_weight()
         if self._evidence >= _EVIDENCE_TO_BRAKE and now - self._evidence_since >= _SHORTEST_MEASUREMENT:
             self._brake(now)
+
+    def _acceptance_weight(self) -> float:
+        """So chosen that the evidence neither grows nor shrinks while exactly the tolerated share is rejected."""
+        return _EVIDENCE_PER_REJECTION * self._tolerated / (1.0 - self._tolerated)
 
     def _advance(self, now: float) -> None:
         elapsed = now - self._advanced_at

@@ -1,11 +1,15 @@
 """Hearing: a Celery worker in this process that hands every doorbell to a function and waits for it."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from celery import Celery
+from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
@@ -14,6 +18,43 @@ from shared.queue.celery_app import RUN_STEP, create_app
 _log = structlog.get_logger(__name__)
 
 _RESTART_SECONDS = 1.0
+
+
+class WakingThreadPool(TaskPool):  # type: ignore[misc]
+    """Celery's thread pool, which also wakes Celery's event loop when a thread is done.
+
+    Without prefetching the loop takes no message while all threads are busy, and by itself it looks again only once a
+    second: every free slot would stay empty for half a second.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._reader, self._writer = os.pipe()
+        for end in (self._reader, self._writer):
+            os.set_blocking(end, False)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        hub.add_reader(self._reader, self._drain)
+
+    def on_apply(self, *arguments: Any, **options: Any) -> Any:
+        result = super().on_apply(*arguments, **options)
+        result.f.add_done_callback(self._wake)
+        return result
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        for end in (self._writer, self._reader):
+            with suppress(OSError):
+                os.close(end)
+
+    def _wake(self, _: object) -> None:
+        # A full pipe wakes the loop as well as a byte more; a closed one has no loop to wake.
+        with suppress(OSError):
+            os.write(self._writer, b".")
+
+    def _drain(self, *_: object) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
 
 
 class DoorbellWorker:
@@ -48,7 +89,7 @@ class DoorbellWorker:
             worker = WorkController(
                 app=self._app,
                 hostname=self._name,
-                pool="threads",
+                pool=WakingThreadPool,
                 concurrency=self._slots,
                 without_gossip=True,
                 without_mingle=True,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from services.api.authentication import Caller, Reader
-from services.api.datasets import DataSet, RowFilter, data_sets
+from services.api.datasets import WAIT_SECONDS, DataSet, RowFilter, data_sets
 from services.api.problems import Problem
 from services.api.routes.common import problems
 from services.api.schemas import DatasetRow, DatasetView, Hierarchy, Listing, RowPage
@@ -47,14 +47,18 @@ async def rows(
     reason: Annotated[
         str | None, Query(max_length=500, description="reason of a rejection (of the row or of a facet)")
     ] = None,
+    wait: Annotated[
+        float, Query(ge=0, le=30, allow_inf_nan=False, description="seconds that a text search may take to fill the page")
+    ] = WAIT_SECONDS,
 ) -> RowPage:
     """A page of rows, cut from the Parquet row groups that hold them.
 
-    Dimension, subdimension and pole must hold for one and the same preference of the row.
+    Dimension, subdimension and pole must hold for one and the same preference of the row. A text search that could not
+    fill the page in time answers with what it found and `matched_is_exact: false`; the same request again gives more.
     """
     data = await _find(state, caller, job_id, dataset, split)
     wanted = RowFilter(dimension=dimension, subdimension=subdimension, pole=pole, contains=contains, reason=reason)
-    page = await state.datasets.page(data, wanted, offset, limit)
+    page = await state.datasets.page(data, wanted, offset, limit, wait)
     return RowPage(
         dataset=data.dataset,
         split=data.split,

@@ -171,9 +171,9 @@ async def test_a_weak_or_foreign_bootstrap_key_is_refused(settings: Settings, st
 async def test_the_bootstrap_key_can_come_from_a_file(settings: Settings, tmp_path: Path) -> None:
     secret = "mf_" + "k" * 40
     (tmp_path / "key").write_text(secret + "\n")
-    async with running_app(settings.model_copy(update={"bootstrap_key_file": tmp_path / "key"})) as app:
-        async with client_of(app, secret) as client:
-            assert (await client.get("/v1/keys")).status_code == 200
+    changed = settings.model_copy(update={"bootstrap_key_file": tmp_path / "key"})
+    async with running_app(changed) as app, client_of(app, secret) as client:
+        assert (await client.get("/v1/keys")).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "multifacet"])

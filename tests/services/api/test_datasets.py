@@ -2,16 +2,20 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from services.api.datasets import RowFilter, data_sets
 from services.api.local_objects import LocalObjects, ObjectReference
+from services.api.row_scans import Scan
+from services.api.row_tables import Positions
 from services.api.state import ApiState
 from shared.domain.rows import InstructionRow
 from shared.metadata.repositories.artifacts import ArtifactRepository
@@ -164,6 +168,53 @@ async def test_counts_are_those_of_living_preferences(
             assert len(part["preferences"]) <= 2
             assert all(inside[item["name"]] == item["count"] for item in part["preferences"])
             assert part["other"] == part["count"] - sum(item["count"] for item in part["preferences"])
+
+
+async def test_the_pole_of_a_collection_stands_in_its_details(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    def entry(number: int, pole: str) -> dict[str, Any]:
+        return {
+            "preference_set": [
+                {"dimension": d, "subdimension": "s", "preference": f"k{number}", "description": "x"} for d in "ab"
+            ],
+            "preference_details": [{"dimension": d, "pole": p} for d, p in (("a", pole), ("b", "same"))],
+        }
+
+    path = tmp_path / "collection.parquet"
+    table = pa.Table.from_pylist([entry(n, "up" if n % 3 else "down") for n in range(9)])
+    await asyncio.to_thread(pq.write_table, table, path, row_group_size=4)
+    job = await submit_directly(state)
+    await add_artifact(state, job, "assemble", "collection/train.parquet", path, ordinal=4, rows=9)
+
+    found = await page(client, job.id, dataset="collection", dimension="a", pole="down")
+    assert [item["position"] for item in found["rows"]] == [0, 3, 6]
+    assert (await page(client, job.id, dataset="collection", dimension="b", pole="down"))["rows_matched"] == 0
+    counts = (await client.get(f"/v1/jobs/{job.id}/datasets/facets")).json()
+    first = next(item for item in counts["dimensions"] if item["name"] == "a")
+    assert first["subdimensions"][0]["poles"] == {"up": 6, "down": 3}
+
+
+async def test_a_search_that_was_left_goes_on_where_it_stopped() -> None:
+    read: list[int] = []
+
+    def source(passed: int) -> Iterator[Positions]:
+        for unit in range(passed, 10):
+            read.append(unit)
+            yield np.array([unit * 10, unit * 10 + 1])
+
+    scan = Scan(asyncio.get_running_loop())
+    await asyncio.to_thread(scan.run, source, lambda: True)
+    assert (read, scan.done) == ([0], False)
+    assert (await scan.wait_for(99, 0))[1:] == (2, False)
+    await asyncio.to_thread(scan.run, source, lambda: len(read) >= 4)
+    await asyncio.to_thread(scan.run, source, lambda: False)
+
+    positions, matched, exact = await scan.wait_for(99, 0)
+
+    assert read == list(range(10))
+    assert (matched, exact) == (20, True)
+    assert positions.tolist() == [unit * 10 + more for unit in range(10) for more in (0, 1)]
 
 
 async def test_many_readers_of_one_new_filter_share_one_scan(state: ApiState, tmp_path: Path) -> None:

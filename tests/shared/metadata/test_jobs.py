@@ -25,7 +25,8 @@ async def test_a_submission_stores_the_frozen_spec_its_stages_and_an_event_but_n
         events = await EventRepository(session).since(job.id, 0)
     assert found is not None
     assert (found.state, found.budget_micro_usd, found.spec["name"]) == ("queued", 1_250_000, "mine")
-    assert found.deadline_at is not None and found.created_at is not None
+    assert found.deadline_at is not None
+    assert found.created_at is not None
     assert (found.deadline_at - found.created_at).total_seconds() == 60
     assert [stage.name for stage in stages] == ["curate", "augment", "compose", "respond", "assemble", "report"]
     assert stages[1].parameters["sets_per_instruction"] == 3

@@ -43,7 +43,8 @@ async def test_shards_are_pipelined_and_barriers_wait_for_all(sessions: Sessions
     await unblock(sessions)
     first, _ = await dispatch(sessions, job)
     taken = await claim(sessions, first)
-    assert taken is not None and taken.shard == 0
+    assert taken is not None
+    assert taken.shard == 0
     assert await commit(sessions, taken)
     await unblock(sessions)
     states = await step_states(sessions, job)
@@ -88,7 +89,9 @@ async def test_later_stages_come_first_and_jobs_take_turns(sessions: Sessions) -
     big = await ready_job(sessions, "big", augment=3, respond=2)
     small = await ready_job(sessions, "small", augment=2)
     order = await candidates(sessions, big, small)
-    assert [candidate.queue for candidate in order if candidate.job_id == big.id] == ["generation"] * 2 + ["augmentation"] * 3
+    assert [candidate.queue for candidate in order if candidate.job_id == big.id] == ["generation"] * 2 + [
+        "augmentation"
+    ] * 3
     assert [candidate.job_id for candidate in order[:4]] == [big.id, small.id, big.id, small.id]
 
     async with sessions() as session, session.begin():

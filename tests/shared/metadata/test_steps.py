@@ -94,7 +94,8 @@ async def test_without_a_lease_nothing_is_committed_and_the_next_attempt_wins(se
     async with sessions() as session:
         (step,) = await JobRepository(session).steps(job.id)
     assert (step.state, step.losses, step.failures) == ("succeeded", 1, 0)
-    assert step.ledger is not None and step.ledger["rows_in"] == 5
+    assert step.ledger is not None
+    assert step.ledger["rows_in"] == 5
 
 
 async def test_a_commit_records_its_artifacts_with_attempt_and_lineage(sessions: Sessions) -> None:

@@ -67,7 +67,8 @@ def test_a_worker_hears_at_most_its_slots_at_once_and_survives_a_flushed_broker(
             publisher.publish(doorbells(queue, 1, first=9))
             time.sleep(0.3)
     publisher.close()
-    assert heard[:6] and sorted(heard[:6]) == [f"step_{n}/{n + 1}" for n in range(6)]
+    assert heard[:6]
+    assert sorted(heard[:6]) == [f"step_{n}/{n + 1}" for n in range(6)]
     assert most == 2
     assert not thread.is_alive()
 

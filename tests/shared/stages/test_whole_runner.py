@@ -1,10 +1,8 @@
 """A whole step in a real child process: results, refusals, crashes, stops."""
 
 import asyncio
-import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +16,13 @@ from shared.domain.plan import StageKind
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
 from shared.stages.job_data import JobData
-from shared.stages.protocol import OutputObject, WholeContext, WholeResult, WholeStepHandler
+from shared.stages.protocol import WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped
 from shared.stages.whole_runner import ChildCrashed, ChildFailed, InputReference, run_whole_step
 from tests.shared.stages.test_row_runner import CLAIM
 from tests.support.control_plane import toy_spec, toy_taxonomy
 
-
-def step(context: WholeContext) -> WholeResult:
-    """Runs in the child: does what the job's name says."""
-    name = context.spec.name
-    if name == "refuse":
-        raise InputRefused("not like this", "/sources/0")
-    if name == "fail":
-        raise StepFailed("nothing_left", "no row is left")
-    if name == "defer":
-        raise StepDeferred("later", 12.5)
-    if name == "raise":
-        raise KeyError("a private text")
-    if name == "segfault":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if name == "exit":
-        os._exit(3)
-    if name == "unbalanced":
-        return WholeResult((), Ledger(rows_in=2, rows_out=1))
-    if name == "missing":
-        return WholeResult((OutputObject("a", context.output_folder / "a", "text/plain"),), Ledger())
-    if name == "outside":
-        return WholeResult((OutputObject("a", Path(__file__), "text/plain"),), Ledger())
-    if name == "hang":
-        marker = context.output_folder / "grandchild"
-        if os.fork() == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            marker.write_text(str(os.getpid()))
-            time.sleep(600)
-        context.progress(1, 2, "hanging")
-        time.sleep(600)
-    print("noise", flush=True)
-    context.progress(1, 2, "half")
-    text = ";".join(f"{i.stage}/{i.name}={i.path.read_text()}/{i.metadata.get('name')}" for i in context.inputs)
-    (context.output_folder / "sub").mkdir()
-    path = context.output_folder / "sub" / "out.txt"
-    path.write_text(text + f"|{context.facts['x']}|{sorted(context.stage_ledgers)}")
-    card = context.output_folder / "card"
-    card.write_text("card")
-    outputs = (
-        OutputObject("sub/out.txt", path, "text/plain", rows=1, metadata={"m": 1}),
-        OutputObject("README.md", card, "text/markdown", kind="card", job_level=True),
-    )
-    return WholeResult(outputs, Ledger(rows_in=1, rows_out=1), {"note": "done"})
-
-
-HANDLER = WholeStepHandler(StageKind.CURATE, "tests.shared.stages.test_whole_runner:step")
+HANDLER = WholeStepHandler(StageKind.CURATE, "tests.support.toy_step:step")
 
 
 @pytest.fixture(autouse=True)
@@ -143,11 +96,12 @@ async def test_how_children_end(tmp_path: Path, name: str, error: type[Exception
     assert {field: getattr(raised.value, field) for field in fields} == fields
 
 
-@pytest.mark.parametrize(("name", "place"), [("raise", "KeyError at test_whole_runner.py"), ("unbalanced", "ValueError")])
+@pytest.mark.parametrize(("name", "place"), [("raise", "KeyError at toy_step.py"), ("unbalanced", "ValueError")])
 async def test_an_exception_is_named_by_class_and_place_only(tmp_path: Path, name: str, place: str) -> None:
     with pytest.raises(ChildFailed) as raised:
         await Run(tmp_path, name)()
-    assert raised.value.error.signature is not None and raised.value.error.signature.startswith(place)
+    assert raised.value.error.signature is not None
+    assert raised.value.error.signature.startswith(place)
     assert "private" not in str(msgspec.to_builtins(raised.value.error))
 
 

@@ -29,7 +29,12 @@ def test_lines_carry_the_ids_of_the_step_from_both_kinds_of_loggers(capsys: pyte
     structlog.get_logger("a").info("after")
     first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
     for line in (first, second):
-        assert (line["service"], line["job_id"], line["step_id"], line["attempt_id"]) == ("worker", "job_1", "step_1", 4)
+        assert (line["service"], line["job_id"], line["step_id"], line["attempt_id"]) == (
+            "worker",
+            "job_1",
+            "step_1",
+            4,
+        )
     assert (first["event"], first["rows"], first["level"]) == ("ours", 3, "info")
     assert (second["event"], second["logger"], second["level"]) == ("a library says 5", "b", "warning")
     assert "job_id" not in third
@@ -62,5 +67,6 @@ def test_the_place_is_where_the_error_was_raised() -> None:
     with pytest.raises(KeyError) as raised:
         inner()
     place = error_place(raised.value)
-    assert place.startswith("KeyError at test_logs.py:") and place.endswith(" in inner")
+    assert place.startswith("KeyError at test_logs.py:")
+    assert place.endswith(" in inner")
     assert error_place(OSError("never raised")) == "OSError"

@@ -10,8 +10,8 @@ _deferred: set[str] = set()
 
 
 async def process(row: InstructionRow, context: RowContext) -> InstructionRow:
-    if context.spec.name.startswith("defer") and row.row_id not in _deferred:
-        _deferred.add(row.row_id)
+    if context.spec.name.startswith("defer") and context.job_id not in _deferred:
+        _deferred.add(context.job_id)
         raise StepDeferred("the toy is not ready", 0.05)
     if context.spec.name.startswith("slow"):
         await asyncio.sleep(float(os.environ.get("TOY_ROW_SECONDS", "0.05")))

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import uvloop
 
-from benchmarks.machine import IN_FLIGHT, PROJECT_PATH, Endpoint
-
+IN_FLIGHT = 64
 CLIENTS = ("aiohttp", "openai")
 _TRIES = 10
 
@@ -36,6 +36,8 @@ class RawMeasured(msgspec.Struct, frozen=True):
 
 def measure_raw(client: str, endpoint: tuple[str, ...], rows: int) -> RawMeasured:
     """One run of `rows` calls, 64 in flight, in a process of its own."""
+    from benchmarks.machine import PROJECT_PATH, Endpoint  # not in the client's process: it would count as its memory
+
     served = Endpoint(endpoint)
     try:
         command = [
@@ -111,7 +113,7 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--rows", type=int, required=True)
     options = parser.parse_args()
-    measured = asyncio.run(_drive(options.client, options.url, options.rows))
+    measured = uvloop.run(_drive(options.client, options.url, options.rows))
     sys.stdout.write(json.dumps(msgspec.to_builtins(measured)) + "\n")
 
 

@@ -25,6 +25,7 @@ science music winter letter machine nature friend coffee animal planet country m
 bridge forest story colour sound memory travel language evening picture weather teacher kitchen island market
 """
 _WORDS = _VOCABULARY.split()
+_SENTENCE = "The {} of the {} is for you, and it goes with a {} that you know."
 
 
 def _answers(count: int = 256, words: int = 60) -> list[bytes]:
@@ -32,7 +33,12 @@ def _answers(count: int = 256, words: int = 60) -> list[bytes]:
     generator = random.Random(7)
     bodies = []
     for number in range(count):
-        text = " ".join(generator.choice(_WORDS) for _ in range(words)).capitalize() + f". Variant {number}."
+        # Sentences with the small words of English: what looks at answers shall meet what a model would write.
+        sentences = (
+            _SENTENCE.format(*(generator.choice(_WORDS) for _ in range(3)))
+            for _ in range(words // len(_SENTENCE.split()))
+        )
+        text = " ".join(sentences) + f" Variant {number}."
         bodies.append(
             json.dumps(
                 {

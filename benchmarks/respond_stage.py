@@ -118,9 +118,7 @@ class StageRun:
         self.endpoint = endpoint
         self._stack = stack
         self._environment = {**machine.environment(endpoint), **settings}
-        self.controller = stack.enter_context(
-            machine.process("controller", ["services.controller"], self._environment)
-        )
+        self.controller = stack.enter_context(machine.process("controller", ["services.controller"], self._environment))
         self.worker = self.start_worker()
 
     def start_worker(self) -> Process:
@@ -173,7 +171,8 @@ class StageRun:
 
     def cpu(self) -> CpuSeconds:
         postgres, redis = self._machine.postgres.pid, self._machine.redis.pid
-        assert postgres is not None and redis is not None
+        assert postgres is not None
+        assert redis is not None
         return CpuSeconds(
             cpu_of_tree(self.worker.pid), cpu_of_tree(postgres) + cpu_of_tree(redis), cpu_of_tree(self.controller.pid)
         )
@@ -204,7 +203,9 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(machine: Machine, endpoint: tuple[str, ...], settings: dict[str, str] | None = None) -> Iterator[StageRun]:
+def stage_run(
+    machine: Machine, endpoint: tuple[str, ...], settings: dict[str, str] | None = None
+) -> Iterator[StageRun]:
     """A fresh endpoint, controller and worker; all stopped at the end."""
     served = Endpoint(endpoint)
     try:

@@ -53,7 +53,8 @@ def instruction_row(number: int, taxonomy: Taxonomy, with_response: bool = False
         subdimension = chance.choice(dimension.subdimensions)
         pole = chance.choice(subdimension.poles)
         description = (
-            f"The answer about {topic} should lean towards {pole.name} in {subdimension.name}, and keep to that in every part."
+            f"The answer about {topic} should lean towards {pole.name} in {subdimension.name}, "
+            "and keep to that in every part."
         )
         carried = check if place == 0 else None
         if carried is not None:
@@ -72,7 +73,9 @@ def instruction_row(number: int, taxonomy: Taxonomy, with_response: bool = False
     ]
     facet = Facet(0, preferences, system, "second person", provenance=provenance)
     if with_response:
-        sentences = (f"Part {part} of the answer turns to {chance.choice(_TOPICS)} for an example." for part in range(12))
+        sentences = (
+            f"Part {part} of the answer turns to {chance.choice(_TOPICS)} for an example." for part in range(12)
+        )
         facet.response = f"Think of {topic} first. {' '.join(sentences)}"
         facet.finish_reason = "stop"
         facet.check_results = {preferences[0].dimension: "pass"}

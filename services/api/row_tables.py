@@ -25,6 +25,7 @@ _TEXT_FIELDS = frozenset(
     {"instruction", "prompt", "input", "system", "output", "response", "text", "content", "description", "preference"}
     | {"chosen", "rejected", "detail"}
 )
+_LEVELS = ("dimension", "subdimension", "preference")
 BATCH_ROWS = 20_000
 """Rows whose short columns are read at once for an index or for counts."""
 
@@ -277,61 +278,70 @@ def _plain(value: Any) -> Any:
 
 def hierarchy(files: Sequence[tuple[Path, TableShape]], top: int) -> dict[str, Any]:
     """Counts of living preferences as a tree, and of rejections by reason; see `DatasetReader.hierarchy`."""
-    counts: dict[tuple[str, str, str, str], int] = {}
+    counted: list[pa.Table] = []
     reasons: dict[str, int] = {}
     for path, shape in files:
         with open_table(path, shape) as file:
             for _, table in file.projected({*PREFERENCE_FIELDS, "preference", "reason"}):
                 entries = _preferences(table)
                 if entries is not None:
-                    _count(entries, counts)
+                    counted.append(_counts(entries))
                 found = _reasons(table)
                 for item in pc.value_counts(found[0]).to_pylist() if found is not None else ():
                     if item["values"] is not None:
                         reasons[item["values"]] = reasons.get(item["values"], 0) + item["counts"]
+    total = _sum(pa.concat_tables(counted), [*_LEVELS, "pole"]) if counted else None
     return {
-        "preferences": sum(counts.values()),
-        "dimensions": _tree(counts, top),
+        "preferences": 0 if total is None else pc.sum(total["count"]).as_py() or 0,
+        "dimensions": [] if total is None else _tree(total, top),
         "reasons": dict(sorted(reasons.items(), key=_by_count)),
     }
 
 
-def _count(entries: _Entries, counts: dict[tuple[str, str, str, str], int]) -> None:
-    names = ("dimension", "subdimension", "pole", "preference")
+def _counts(entries: _Entries) -> pa.Table:
     alive = pa.array(entries.alive)
+    names = [*_LEVELS, "pole"]
     columns = {name: pc.fill_null(entries.column(name), "").filter(alive) for name in names}
-    grouped = pa.table(columns).group_by(list(names), use_threads=False).aggregate([([], "count_all")]).to_pydict()
-    for *path, number in zip(*(grouped[name] for name in names), grouped["count_all"], strict=True):
-        key = (path[0], path[1], path[2], path[3])
-        counts[key] = counts.get(key, 0) + number
+    ones = pa.array(np.ones(int(entries.alive.sum()), np.int64))
+    return _sum(pa.table({**columns, "count": ones}), names)
+
+
+def _sum(table: pa.Table, names: list[str]) -> pa.Table:
+    """Counts summed over rows that are equal in `names`."""
+    summed = table.group_by(names, use_threads=False).aggregate([("count", "sum")])
+    return summed.select([*names, "count_sum"]).rename_columns([*names, "count"])
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
     return (-item[1], item[0])
 
 
-def _tree(counts: dict[tuple[str, str, str, str], int], top: int) -> list[dict[str, Any]]:
-    nested: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
-    for (dimension, subdimension, pole, preference), number in counts.items():
-        leaf = nested.setdefault(dimension, {}).setdefault(subdimension, {"poles": {}, "preferences": {}})
-        leaf["poles"][pole] = leaf["poles"].get(pole, 0) + number
-        leaf["preferences"][preference] = leaf["preferences"].get(preference, 0) + number
-    dimensions = []
-    for dimension, subdimensions in nested.items():
-        children: list[dict[str, Any]] = []
-        for subdimension, leaf in subdimensions.items():
-            ranked = sorted(leaf["preferences"].items(), key=_by_count)
-            children.append(
-                {
-                    "name": subdimension,
-                    "count": sum(leaf["poles"].values()),
-                    "poles": dict(sorted(((name, n) for name, n in leaf["poles"].items() if name), key=_by_count)),
-                    "preferences": [{"name": name, "count": number} for name, number in ranked[:top]],
-                    "other": sum(number for _, number in ranked[top:]),
-                }
-            )
-        children.sort(key=lambda child: _by_count((child["name"], child["count"])))
-        dimensions.append(
-            {"name": dimension, "count": sum(child["count"] for child in children), "subdimensions": children}
+def _tree(total: pa.Table, top: int) -> list[dict[str, Any]]:
+    dimensions: dict[str, dict[str, dict[str, Any]]] = {}
+    poles = _sum(total, ["dimension", "subdimension", "pole"])
+    for dimension, subdimension, pole, count in _tuples(poles, "pole"):
+        leaf = dimensions.setdefault(dimension, {}).setdefault(
+            subdimension, {"name": subdimension, "count": 0, "poles": {}, "preferences": [], "other": 0}
         )
-    return sorted(dimensions, key=lambda item: _by_count((item["name"], item["count"])))
+        leaf["count"] += count
+        if pole:
+            leaf["poles"][pole] = count
+    for dimension, subdimension, preference, count in _tuples(_sum(total, list(_LEVELS)), "preference"):
+        leaf = dimensions[dimension][subdimension]
+        if len(leaf["preferences"]) < top:
+            leaf["preferences"].append({"name": preference, "count": count})
+        else:
+            leaf["other"] += count
+    result = []
+    for dimension, leaves in dimensions.items():
+        children = sorted(leaves.values(), key=lambda leaf: (-leaf["count"], leaf["name"]))
+        count = sum(leaf["count"] for leaf in children)
+        result.append({"name": dimension, "count": count, "subdimensions": children})
+    return sorted(result, key=lambda item: (-item["count"], item["name"]))
+
+
+def _tuples(table: pa.Table, leaf: str) -> Iterator[tuple[str, str, str, int]]:
+    """(dimension, subdimension, leaf, count), the most frequent first, ties by name."""
+    ordered = table.sort_by([("count", "descending"), (leaf, "ascending")])
+    columns = [ordered[name].to_pylist() for name in ("dimension", "subdimension", leaf, "count")]
+    yield from zip(*columns, strict=True)

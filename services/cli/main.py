@@ -12,6 +12,7 @@ from uuid import uuid4
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.cli.bucket import ensure_bucket
@@ -93,8 +94,9 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="follow the job until it ends")] = False,
 ) -> None:
     """Submit a job and print its id."""
+    body = _read_spec(spec)
     client = ApiClient()
-    job = client.post("/v1/jobs", _spec_body(client, spec, upload or []), {"Idempotency-Key": uuid4().hex})
+    job = client.post("/v1/jobs", _with_uploads(client, body, upload or []), {"Idempotency-Key": uuid4().hex})
     console.print(job["id"])
     if watch:
         _follow(client, job["id"])
@@ -106,8 +108,9 @@ def estimate(
     upload: Annotated[list[Path] | None, typer.Option(help="as for `submit`")] = None,
 ) -> None:
     """Calls, tokens and money that a job would take, without submitting it."""
+    body = _read_spec(spec)
     client = ApiClient()
-    print_estimate(client.post("/v1/jobs/estimate", _spec_body(client, spec, upload or [])), console)
+    print_estimate(client.post("/v1/jobs/estimate", _with_uploads(client, body, upload or [])), console)
 
 
 @app.command()
@@ -115,7 +118,9 @@ def jobs(limit: Annotated[int, typer.Option(min=1, max=200)] = 20) -> None:
     """The newest jobs."""
     table = Table("id", "name", "state", "created", "cost")
     for job in ApiClient().get("/v1/jobs", limit=limit)["items"]:
-        table.add_row(job["id"], job["name"], job["state"], job["created_at"], f"${job['cost_micro_usd'] / 1e6:.4f}")
+        table.add_row(
+            job["id"], escape(job["name"]), job["state"], job["created_at"], f"${job['cost_micro_usd'] / 1e6:.4f}"
+        )
     console.print(table)
 
 
@@ -179,7 +184,7 @@ def _follow(client: ApiClient, job_id: str) -> None:
         raise typer.Exit(1)
 
 
-def _spec_body(client: ApiClient, path: Path, uploads: list[Path]) -> dict[str, Any]:
+def _read_spec(path: Path) -> dict[str, Any]:
     try:
         body = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -188,6 +193,13 @@ def _spec_body(client: ApiClient, path: Path, uploads: list[Path]) -> dict[str, 
         raise MultifacetError(
             f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`"
         )
+    return body
+
+
+def _with_uploads(client: ApiClient, body: dict[str, Any], uploads: list[Path]) -> dict[str, Any]:
+    for upload in uploads:
+        if not upload.is_file():
+            raise MultifacetError(f"there is no file {upload}: give the path of a JSONL, CSV or Parquet file")
     ids = {f"upload:{upload.name}": client.upload(upload)["id"] for upload in uploads}
     for source in body.get("sources") or ():
         if isinstance(source, dict) and source.get("file") in ids:
@@ -200,7 +212,7 @@ def main() -> None:
     try:
         app()
     except MultifacetError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error[/red]: {error}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"[red]error[/red]: {escape(str(error))}", highlight=False)
         sys.exit(1)
 
 

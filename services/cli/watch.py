@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.client import ApiClient
@@ -83,4 +84,6 @@ def print_outcome(job: dict[str, Any], console: Console) -> None:
     console.print(f"job {job['id']} {job['state']}; cost ${cost:.4f}{made_by}")
     if job.get("error"):
         error = job["error"]
-        console.print(f"[red]{error.get('code')}[/red]: {error.get('message')}", highlight=False)
+        console.print(
+            f"[red]{escape(str(error.get('code')))}[/red]: {escape(str(error.get('message')))}", highlight=False
+        )

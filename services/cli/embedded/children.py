@@ -58,6 +58,8 @@ class Child:
         now = time.monotonic()
         if self._not_before == 0.0:
             quick = now - self._started < _QUICK_CRASH_SECONDS
+            if not quick:
+                self.restarts = 0  # it ran well for a while: this crash is a new story
             self._not_before = now + (min(_LONGEST_PAUSE_SECONDS, 2.0**self.restarts) if quick else 0.5)
             return self._process.returncode
         if now >= self._not_before:
@@ -99,7 +101,8 @@ def end_leftovers(state: StateFolder) -> list[str]:
                 try:
                     process.wait(5)
                 except psutil.TimeoutExpired:
-                    _kill_group(process.pid)
+                    process.kill()
+                _kill_group(int(pid_text))
                 ended.append(pid_file.stem)
         except (ValueError, psutil.NoSuchProcess):
             pass  # an unreadable pid file or an ended process: nothing is left to end

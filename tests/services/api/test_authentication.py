@@ -1,6 +1,10 @@
 """Who may do what: keys with scopes, browser sessions, the loopback mode."""
 
+import asyncio
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -214,3 +218,20 @@ async def test_an_unauthenticated_body_is_never_read(app: FastAPI) -> None:
 
     async with client_of(app, key=None) as client:
         assert_problem(await client.post("/v1/files", content=body()), 401)  # type: ignore[arg-type]
+
+
+async def test_the_command_line_makes_a_key_and_refuses_an_open_loopback(app: FastAPI, settings: Settings) -> None:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, "MULTIFACET_DATABASE_URL": settings.database_url, **environment}
+        command = [sys.executable, "-m", "services.api", *arguments]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+
+    made = await asyncio.to_thread(run, "create-key", "--scopes", "read,write")
+    refused = await asyncio.to_thread(run, MULTIFACET_AUTHENTICATION="loopback", MULTIFACET_API_HOST="0.0.0.0")
+
+    assert made.returncode == 0, made.stderr
+    async with client_of(app, made.stdout.strip()) as client:
+        assert (await client.get("/v1/jobs")).status_code == 200
+        assert_problem(await client.get("/v1/keys"), 403)
+    assert refused.returncode == 1
+    assert "loopback_refused" in refused.stderr

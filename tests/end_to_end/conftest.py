@@ -1,0 +1,116 @@
+"""One embedded system for all tests here: real servers, real processes, the simulator as teacher."""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from services.cli.client import ApiClient
+from services.cli.embedded.state import StateFolder
+from services.cli.embedded.supervisor import EmbeddedSystem, running_system
+
+END_STATES = {"succeeded", "failed", "cancelled"}
+_SHORT_LEASES = {
+    "MULTIFACET_LEASE_SECONDS": "4",
+    "MULTIFACET_HEARTBEAT_SECONDS": "1",
+    "MULTIFACET_HEARTBEAT_GIVE_UP_SECONDS": "3",
+    "MULTIFACET_REDISPATCH_SECONDS": "3",
+    "MULTIFACET_CANCEL_GRACE_SECONDS": "2",
+}
+
+
+class Driver:
+    """The system as a test uses it."""
+
+    def __init__(self, system: EmbeddedSystem) -> None:
+        self.system = system
+        self.client = ApiClient(system.api_url)
+
+    def spec(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "name": "test",
+            "sources": [{"bundled": "demo", "limit": 48}],
+            "teacher": {"provider": "simulator", "model": "simulator-small"},
+            **changes,
+        }
+
+    def submit(self, **changes: Any) -> str:
+        return str(self.client.post("/v1/jobs", self.spec(**changes))["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get(f"/v1/jobs/{job_id}")
+        return found
+
+    def until(self, job_id: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 90) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while True:
+            job = self.job(job_id)
+            if holds(job):
+                return job
+            assert time.monotonic() < deadline, [(s["name"], s["state"], s["ledger"]) for s in job["stages"]]
+            time.sleep(0.1)
+
+    def finished(self, job_id: str) -> dict[str, Any]:
+        return self.until(job_id, lambda job: job["state"] in END_STATES)
+
+    def faults(self, plan: dict[str, Any]) -> None:
+        httpx2.put(f"{self.system.simulator_url}/simulator/faults", json=plan).raise_for_status()
+
+    def simulator_calls(self) -> int:
+        found = httpx2.get(f"{self.system.simulator_url}/simulator/statistics").json()
+        return int(found["calls"])
+
+    def pid(self, name: str) -> int:
+        pid = next(child for child in self.system.children if child.name == name).pid
+        assert pid is not None
+        return pid
+
+
+def row_stage_under_way(job: dict[str, Any]) -> bool:
+    """Some facets of `respond` are done, and not all."""
+    respond = next(stage for stage in job["stages"] if stage["name"] == "respond")
+    return respond["ledger"]["facets_in"] > 0 and respond["state"] == "running"
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Driver]:
+    before = {name: os.environ.get(name) for name in _SHORT_LEASES}
+    os.environ.update(_SHORT_LEASES)
+    folder = Path(tempfile.mkdtemp(prefix="mf-e2e-"))
+    folder.chmod(0o755)
+    ended = threading.Event()
+    try:
+        with running_system(StateFolder(folder), tell=lambda _: None) as system:
+
+            def supervise() -> None:
+                while not ended.wait(0.3):
+                    system.supervise()
+
+            thread = threading.Thread(target=supervise)
+            thread.start()
+            try:
+                yield Driver(system)
+            finally:
+                ended.set()
+                thread.join()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def driver(embedded: Driver) -> Iterator[Driver]:
+    """The system without faults; whatever a test injects is taken back."""
+    embedded.faults({})
+    yield embedded
+    embedded.faults({})

@@ -1,0 +1,171 @@
+"""From instructions to data sets, through every process of the product."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from datasets import load_dataset
+
+from services.cli.pull import pull_job
+from shared.domain.errors import MultifacetError
+from tests.end_to_end.conftest import Driver, row_stage_under_way
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+RELEASED_COLUMNS = {
+    "sft": ["main_source", "original_source", "preference_set", "system", "prompt", "output"],
+    "dpo": ["main_source", "original_source", "system", "prompt", "chosen", "rejected"],
+    "orpo": ["main_source", "original_source", "system", "prompt", "chosen", "rejected"],
+    "rm": ["input", "chosen", "rejected"],
+}
+SLOW = {"default": {"latency_ms": 400}}
+
+
+def counts_add_up(job: dict[str, Any]) -> None:
+    assert job["state"] == "succeeded", job["error"]
+    ledgers = {stage["name"]: stage["ledger"] for stage in job["stages"]}
+    for ledger in ledgers.values():
+        assert ledger["rows_in"] == ledger["rows_out"] + ledger["rows_rejected"]
+        assert ledger["facets_in"] == ledger["facets_out"] + ledger["facets_rejected"]
+    assert ledgers["augment"]["rows_in"] == ledgers["curate"]["rows_out"]
+    assert ledgers["augment"]["facets_in"] == 3 * ledgers["curate"]["rows_out"]
+    for earlier, later in (("augment", "compose"), ("compose", "respond"), ("respond", "assemble")):
+        assert ledgers[later]["facets_in"] == ledgers[earlier]["facets_out"]
+
+
+def test_a_job_ends_in_data_sets_with_the_released_columns(driver: Driver, tmp_path: Path) -> None:
+    job = driver.finished(driver.submit(assemble={"pairing": "mirrored"}))
+    counts_add_up(job)
+    written = pull_job(driver.client, job["id"], tmp_path, everything=True)
+    assert any(path.name.startswith("report") and path.suffix == ".html" for path in written)
+    assert job["teacher_is_simulator"]
+    assert "SIMULATOR" in (tmp_path / "README.md").read_text()
+    for name, columns in RELEASED_COLUMNS.items():
+        files = [str(path) for path in written if path.parent.name == name and path.name == "train.parquet"]
+        rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+        assert rows.column_names == columns
+        assert len(rows) > 0
+
+
+def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:
+    driver.finished(driver.submit(seed=7))
+    before = driver.simulator_calls()
+    again = driver.finished(driver.submit(seed=7))
+    counts_add_up(again)
+    assert driver.simulator_calls() == before
+    assert again["cost_micro_usd"] == 0
+
+
+@pytest.mark.parametrize("victim", ["worker", "controller"])
+def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
+    driver.faults(SLOW)
+    job_id = driver.submit(seed=100 + len(victim))
+    driver.until(job_id, row_stage_under_way)
+    os.kill(driver.pid(victim), signal.SIGKILL)
+    counts_add_up(driver.finished(job_id))
+
+
+def test_a_wiped_redis_loses_nothing(driver: Driver) -> None:
+    driver.faults(SLOW)
+    job_id = driver.submit(seed=300)
+    client = redis.Redis.from_url(driver.system.environment()["MULTIFACET_REDIS_URL"])
+    for stage in ("augment", "respond"):
+        driver.until(
+            job_id, lambda job, name=stage: any(s["name"] == name and s["state"] == "running" for s in job["stages"])
+        )
+        client.flushall()
+    client.close()
+    counts_add_up(driver.finished(job_id))
+
+
+def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
+    driver.faults(SLOW)
+    job_id = driver.submit(seed=400)
+    driver.until(job_id, row_stage_under_way)
+    driver.client.post(f"/v1/jobs/{job_id}/cancel")
+    cancelled = driver.finished(job_id)
+    assert cancelled["state"] == "cancelled"
+    assert cancelled["stages"][0]["state"] == "succeeded"
+    driver.faults({})
+    assert driver.client.post(f"/v1/jobs/{job_id}/retry", {})["state"] in {"queued", "running"}
+    counts_add_up(driver.finished(job_id))
+
+
+def test_too_many_refusals_fail_the_job_with_a_reason(driver: Driver) -> None:
+    driver.faults({"classes": {"respond": {"shares": {"refusal": 1.0}}}})
+    job = driver.finished(driver.submit(seed=500, max_reject_rate=0.2, respond={"quality_retries": 0}))
+    assert job["state"] == "failed"
+    assert job["error"]["code"] == "too_many_rejected"
+    assert "respond" in job["error"]["message"]
+    assert {stage["name"]: stage["state"] for stage in job["stages"]}["compose"] == "succeeded"
+
+
+def test_events_have_no_gap_and_end(driver: Driver) -> None:
+    job_id = driver.submit(seed=600, stop_after="augment")
+    driver.finished(job_id)
+    page = driver.client.get(f"/v1/jobs/{job_id}")
+    seen: list[int] = []
+    with driver.client._http.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "3"}) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("id:"):
+                seen.append(int(line.removeprefix("id:")))
+    assert seen == list(range(4, page["last_event"] + 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"unknown": 1}, "/unknown"),
+        ({"augment": {"sets_per_instruction": 0}}, "/augment/sets_per_instruction"),
+        ({"teacher": {"provider": "nobody", "model": "m"}}, "/teacher/provider"),
+        ({"teacher": {"provider": "simulator", "model": "nothing"}}, "/teacher/model"),
+        ({"taxonomy": "tax_missing"}, "/taxonomy"),
+        ({"sources": []}, "/sources"),
+        ({"sources": [{"file": "file_missing"}]}, "/sources/0/file"),
+        ({"sources": [{"bundled": "demo", "mapping": {"instruction": "{nothing}"}}]}, "/sources/0/mapping"),
+        ({"budget_usd": 0.000001}, "/budget_usd"),
+    ],
+)
+def test_bad_input_is_refused_at_submission_with_its_place(
+    driver: Driver, changes: dict[str, Any], pointer: str
+) -> None:
+    with pytest.raises(MultifacetError, match="422") as refused:
+        driver.submit(**changes)
+    assert f"  {pointer}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "empty"), (b"\xff\xfe\x00broken", "UTF-8"), (b'{"question": "What is a fjord?"}\n', "question")],
+)
+def test_a_file_that_cannot_be_used_is_refused_at_submission(
+    driver: Driver, tmp_path: Path, content: bytes, told: str
+) -> None:
+    path = tmp_path / "given.jsonl"
+    path.write_bytes(content)
+    file_id = driver.client.upload(path)["id"]
+    with pytest.raises(MultifacetError, match=told):
+        driver.submit(sources=[{"file": file_id, "mapping": {"instruction": "{prompt}"}}])
+
+
+def test_real_instruction_files_go_through_by_mapping_alone(driver: Driver) -> None:
+    folder = os.environ.get("MULTIFACET_REFERENCE_DATA")
+    if not folder:
+        pytest.skip("MULTIFACET_REFERENCE_DATA names no folder with real instruction files")
+    mappings: dict[str, Any] = {
+        "koala_test_set.jsonl": {"instruction": "{prompt}"},
+        "user_oriented_instructions.jsonl": "self_instruct",
+        "mt_bench__question.jsonl": "mt_bench",
+    }
+    sources = [
+        {"file": driver.client.upload(Path(folder) / "instructions" / name)["id"], "mapping": mapping}
+        for name, mapping in mappings.items()
+    ]
+    job = driver.finished(driver.submit(sources=sources, stop_after="curate"))
+    ledger = job["stages"][0]["ledger"]
+    assert ledger["rows_in"] == 512
+    assert ledger["rows_in"] == ledger["rows_out"] + ledger["rows_rejected"]
+    assert ledger["rows_out"] > 400

@@ -131,8 +131,8 @@ class Machine:
             artifact_directory=self.folder / "artifacts",
         )
 
-    def environment(self, endpoint: Endpoint | None = None) -> dict[str, str]:
-        """The settings of every process; `endpoint` becomes the provider `fake` with the model `m`."""
+    def environment(self, **endpoints: Endpoint) -> dict[str, str]:
+        """The settings of every process; each endpoint becomes a provider of its name with the model `m`."""
         values = {
             "MULTIFACET_DATABASE_URL": self.postgres.url(),
             "MULTIFACET_REDIS_URL": self.redis.url,
@@ -141,11 +141,14 @@ class Machine:
             "MULTIFACET_MAXIMUM_IN_FLIGHT": str(IN_FLIGHT),
             "MULTIFACET_LOG_LEVEL": "WARNING",
         }
-        if endpoint is not None:
+        if endpoints:
             prices = {"prompt_price": 1.0, "completion_price": 3.0}
-            providers = {"providers": {"fake": {"base_url": f"{endpoint.url}/v1", "models": {"m": prices}}}}
+            providers = {
+                name: {"base_url": f"{endpoint.url}/v1", "models": {"m": prices}}
+                for name, endpoint in endpoints.items()
+            }
             path = self.folder / "providers.yaml"
-            path.write_text(yaml.safe_dump(providers))
+            path.write_text(yaml.safe_dump({"providers": providers}))
             values["MULTIFACET_PROVIDERS_FILE"] = str(path)
         return values
 

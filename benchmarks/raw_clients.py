@@ -6,11 +6,11 @@ rows/s is from the first call sent to the last answer read, without imports; CPU
 import argparse
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -103,8 +103,14 @@ async def _drive(client: str, url: str, rows: int) -> RawMeasured:
         rows=rows,
         seconds=time.monotonic() - started,
         cpu_ms=(time.process_time() - cpu) * 1000 / rows,
-        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_mb=_peak_megabytes(),
     )
+
+
+def _peak_megabytes() -> float:
+    """VmHWM of this process; `ru_maxrss` would still hold the parent's memory from before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def main() -> None:

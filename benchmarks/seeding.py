@@ -92,6 +92,7 @@ async def seed_job(
     project_id: str,
     rows: int,
     last_made: StageKind = StageKind.COMPOSE,
+    provider: str = "fake",
 ) -> str:
     """Store a job of `rows` instructions with one facet each, whose stages up to `last_made` have succeeded; returns its id.
 
@@ -102,7 +103,7 @@ async def seed_job(
         {
             "name": f"benchmark of {rows} rows",
             "sources": [{"bundled": "demo"}],
-            "teacher": {"provider": "fake", "model": "m"},
+            "teacher": {"provider": provider, "model": "m"},
             "augment": {"sets_per_instruction": 1},
             "stop_after": "respond",
         }

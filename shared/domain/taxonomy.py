@@ -15,6 +15,7 @@ from shared.domain.checks import Check, canonical_sentence, conflict, find_check
 from shared.domain.errors import InputRefused
 
 MAXIMUM_BYTES = 4_000_000
+MAXIMUM_DEPTH = 32
 
 
 class TaxonomyModel(BaseModel):
@@ -137,12 +138,28 @@ def _read(text: str | bytes) -> object:
     if not decoded.strip():
         raise InputRefused("the taxonomy is empty; give a YAML or JSON document with name and dimensions", "")
     try:
-        # An alias lets a small file stand for a huge document.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(decoded, Loader=yaml.CSafeLoader)):
-            raise InputRefused("the taxonomy uses YAML aliases (*name), which are not read; write the value out", "")
+        _require_plain(decoded)
         return yaml.load(decoded, Loader=_Loader)  # noqa: S506 (a subclass of the safe loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputRefused(f"the taxonomy is neither YAML nor JSON: {error}", "") from None
+
+
+def _require_plain(text: str) -> None:
+    """Refuse what a small file can do harm with, event by event and before anything is built: an alias stands for a huge
+    document, and deep nesting overflows the stack of the C parser."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise InputRefused("the taxonomy uses YAML aliases (*name), which are not read; write the value out", "")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAXIMUM_DEPTH:
+            raise InputRefused(
+                f"the taxonomy is nested deeper than {MAXIMUM_DEPTH} levels; give plain dimensions and subdimensions",
+                "",
+            )
 
 
 def _pointer(*parts: object) -> str:

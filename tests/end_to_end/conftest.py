@@ -65,7 +65,7 @@ class Driver:
 
     def simulator_calls(self) -> int:
         found = httpx2.get(f"{self.system.simulator_url}/simulator/statistics").json()
-        return int(found["calls"])
+        return int(found["total"])
 
     def pid(self, name: str) -> int:
         pid = next(child for child in self.system.children if child.name == name).pid

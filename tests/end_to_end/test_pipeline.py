@@ -95,7 +95,7 @@ def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
 
 
 def test_too_many_refusals_fail_the_job_with_a_reason(driver: Driver) -> None:
-    driver.faults({"classes": {"respond": {"shares": {"refusal": 1.0}}}})
+    driver.faults({"classes": {"respond": {"shares": {"refusal_field": 1.0}}}})
     job = driver.finished(driver.submit(seed=500, max_reject_rate=0.2, respond={"quality_retries": 0}))
     assert job["state"] == "failed"
     assert job["error"]["code"] == "too_many_rejected"
@@ -141,13 +141,13 @@ def test_bad_input_is_refused_at_submission_with_its_place(
     ("content", "told"),
     [(b"", "empty"), (b"\xff\xfe\x00broken", "UTF-8"), (b'{"question": "What is a fjord?"}\n', "question")],
 )
-def test_a_file_that_cannot_be_used_is_refused_at_submission(
+def test_a_file_that_cannot_be_used_is_refused_before_any_work(
     driver: Driver, tmp_path: Path, content: bytes, told: str
 ) -> None:
     path = tmp_path / "given.jsonl"
     path.write_bytes(content)
-    file_id = driver.client.upload(path)["id"]
     with pytest.raises(MultifacetError, match=told):
+        file_id = driver.client.upload(path)["id"]  # an empty file is refused here already
         driver.submit(sources=[{"file": file_id, "mapping": {"instruction": "{prompt}"}}])
 
 

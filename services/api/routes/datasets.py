@@ -48,7 +48,8 @@ async def rows(
         str | None, Query(max_length=500, description="reason of a rejection (of the row or of a facet)")
     ] = None,
     wait: Annotated[
-        float, Query(ge=0, le=30, allow_inf_nan=False, description="seconds that a text search may take to fill the page")
+        float,
+        Query(ge=0, le=30, allow_inf_nan=False, description="seconds that a text search may take to fill the page"),
     ] = WAIT_SECONDS,
 ) -> RowPage:
     """A page of rows, cut from the Parquet row groups that hold them.

@@ -175,6 +175,9 @@ async def test_unusable_taxonomies_are_refused_with_a_pointer(client: httpx2.Asy
         (b"\xff", ""),
         (b"a: &x [1]\nb: *x", ""),
         (b"[" * 50_000, ""),
+        (b"- " * 500_000, ""),
+        (b"? " * 100_000, ""),
+        (b'{"a":' * 50_000, ""),
     ]
     for body, pointer in cases:
         answer = await client.post("/v1/taxonomies", content=body, headers={"Content-Type": "application/json"})

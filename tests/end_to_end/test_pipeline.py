@@ -146,9 +146,13 @@ def test_a_file_that_cannot_be_used_is_refused_before_any_work(
 ) -> None:
     path = tmp_path / "given.jsonl"
     path.write_bytes(content)
-    with pytest.raises(MultifacetError, match=told):
+
+    def upload_and_submit() -> None:
         file_id = driver.client.upload(path)["id"]  # an empty file is refused here already
         driver.submit(sources=[{"file": file_id, "mapping": {"instruction": "{prompt}"}}])
+
+    with pytest.raises(MultifacetError, match=told):
+        upload_and_submit()
 
 
 def test_real_instruction_files_go_through_by_mapping_alone(driver: Driver) -> None:

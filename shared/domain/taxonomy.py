@@ -157,7 +157,7 @@ def _require_plain(text: str) -> None:
             depth -= 1
         if depth > MAXIMUM_DEPTH:
             raise InputRefused(
-                f"the taxonomy is nested deeper than {MAXIMUM_DEPTH} levels; give plain dimensions and subdimensions",
+                f"the taxonomy is neither YAML nor JSON of a taxonomy: it nests deeper than {MAXIMUM_DEPTH} levels",
                 "",
             )
 

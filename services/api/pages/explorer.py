@@ -84,6 +84,7 @@ async def explorer_page(
         page=page,
         hierarchy=hierarchy,
         sunburst=sunburst,
+        here_query=query(offset=offset),
         next_query=query(offset=offset + limit),
         back_query=query(offset=max(0, offset - limit)),
         **values,

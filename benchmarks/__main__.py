@@ -94,8 +94,8 @@ def _kill(machine: Machine, repeats: int, rows: int | None) -> None:
         killed = respond_stage.killed_at_half(machine, rows or 1000)
         _row(
             "kill", f"respond stage, {killed.rows:,}", "", "", "", "",
-            f"SIGKILL at half: {killed.paid_twice} calls paid twice ({killed.open_at_kill} were in flight, "
-            f"{killed.fresh_at_kill} answered in the 100 ms before); {killed.facets_out} rows out after "
+            f"SIGKILL at half: {killed.paid_twice} calls paid twice, {killed.in_doubt} were in flight or answered in the "
+            f"100 ms before; {killed.facets_out} rows out after "
             f"{killed.seconds:.1f} s",
         )  # fmt: skip
 

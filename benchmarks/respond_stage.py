@@ -247,14 +247,13 @@ def calls_of_reruns(machine: Machine, rows: int = 500) -> list[int]:
 
 
 class Killed(msgspec.Struct, frozen=True):
-    """A worker killed at half. `paid_twice` are answers beyond one per row; `open_at_kill` the calls in flight then, and
-    `fresh_at_kill` the answers of the last 100 ms before."""
+    """A worker killed at half. `paid_twice` are answers beyond one per row; `in_doubt` the calls that were in flight at the
+    kill or had been answered in the 100 ms before."""
 
     rows: int
     facets_out: int
     paid_twice: int
-    open_at_kill: int
-    fresh_at_kill: int
+    in_doubt: int
     seconds: float
 
 
@@ -274,8 +273,9 @@ def killed_at_half(machine: Machine, rows: int = 1000) -> Killed:
                 break
             time.sleep(0.01)
         run.worker.kill()
-        now = seen[-1][0]
-        answered_before = next(count for at, count in reversed(seen) if now - at >= DURABLE_AFTER_SECONDS)
+        killed_at = time.monotonic()
+        sent = run.endpoint.counters()["calls"]
+        durable = next(count for at, count in reversed(seen) if killed_at - at >= DURABLE_AFTER_SECONDS)
         run.start_worker()
         seconds, facets = run.wait(job_id)
         # The endpoint finishes the calls of the dead worker too; all answers are in now.
@@ -285,8 +285,7 @@ def killed_at_half(machine: Machine, rows: int = 1000) -> Killed:
         rows=rows,
         facets_out=facets,
         paid_twice=int(ended["answered"] - ended["distinct"]),
-        open_at_kill=int(counters["calls"] - counters["answered"]),
-        fresh_at_kill=int(counters["answered"] - answered_before),
+        in_doubt=int(sent - durable),
         seconds=seconds,
     )
 

@@ -16,7 +16,7 @@ _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(scope="module")
 def finished_job(embedded: Driver) -> str:
-    job_id = embedded.submit(name="pages <b>& co</b>")
+    job_id = embedded.submit(name="pages <b>& co</b>", sources=[{"bundled": "demo"}])
     assert embedded.finished(job_id)["state"] == "succeeded"
     return job_id
 

@@ -22,13 +22,13 @@ help: ## this list
 $(BIN)/.base: requirements/base.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the environment (once)"
-	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/base.txt
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BIN)/.dev: requirements/dev.txt $(BIN)/.base
 	@echo "installing the development tools (once)"
-	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: environment

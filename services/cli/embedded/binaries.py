@@ -30,14 +30,17 @@ def postgres_programs(reachable_copy: Path) -> Path:
     PostgreSQL refuses to run as root, so root runs it as `nobody`, who often cannot reach a virtual environment below a
     closed home folder. Then the installation is copied once to `reachable_copy`, instead of opening other folders.
     """
-    installed = _package_folder("pgserver", "PostgreSQL") / "pginstall"
-    if os.geteuid() != 0 or _reachable_by_others(installed / "bin" / "postgres"):
-        return installed / "bin"
-    version = (installed / "bin" / "postgres").stat()
+    package = _package_folder("pgserver", "PostgreSQL")
+    program = package / "pginstall" / "bin" / "postgres"
+    if os.geteuid() != 0 or _reachable_by_others(program):
+        return program.parent
+    version = program.stat()
     copy = reachable_copy / f"postgres-{version.st_size}-{int(version.st_mtime)}"
     if not copy.is_dir():
         unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
-        shutil.copytree(installed, unfinished, symlinks=True)
+        # The programs find their libraries by a relative path from the package's folder to the one beside it.
+        shutil.copytree(package / "pginstall", unfinished / "pgserver" / "pginstall", symlinks=True)
+        shutil.copytree(package.parent / "pgserver.libs", unfinished / "pgserver.libs", symlinks=True)
         for path in (unfinished, *unfinished.rglob("*")):
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.parent.name == "bin" else 0o444))
@@ -45,7 +48,7 @@ def postgres_programs(reachable_copy: Path) -> Path:
             unfinished.rename(copy)
         except OSError:  # another process was faster
             shutil.rmtree(unfinished, ignore_errors=True)
-    return copy / "bin"
+    return copy / "pgserver" / "pginstall" / "bin"
 
 
 def _reachable_by_others(program: Path) -> bool:

@@ -8,7 +8,6 @@ grants itself the limit divided by the workers last seen.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -58,7 +57,7 @@ class Permits:
 
     def __init__(
         self,
-        redis: "Redis[Any]",
+        redis: Redis,
         name: str,
         *,
         requests_per_minute: int | None,

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,14 +12,14 @@ from shared.llm.limits import Permits
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis[Any]"]:
+async def redis(redis_url: str) -> AsyncIterator["Redis"]:
     client = Redis.from_url(redis_url)
     yield client
     await client.aclose()
 
 
 def _permits(
-    redis: "Redis[Any]", name: str, requests: int | None, tokens: int | None = None
+    redis: "Redis", name: str, requests: int | None, tokens: int | None = None
 ) -> tuple[Permits, asyncio.Event]:
     refilled = asyncio.Event()
     return Permits(redis, name, requests_per_minute=requests, tokens_per_minute=tokens, refilled=refilled.set), refilled
@@ -32,7 +31,7 @@ async def _take(permits: Permits, refilled: asyncio.Event, tokens: int = 1) -> N
         await refilled.wait()
 
 
-async def test_two_workers_together_keep_the_limit(redis: "Redis[Any]") -> None:
+async def test_two_workers_together_keep_the_limit(redis: "Redis") -> None:
     name, started = uuid4().hex, time.monotonic()
     workers = [_permits(redis, name, 6000) for _ in range(2)]
     for _ in range(75):
@@ -44,7 +43,7 @@ async def test_two_workers_together_keep_the_limit(redis: "Redis[Any]") -> None:
         await permits.close()
 
 
-async def test_a_wipe_of_redis_leaves_the_bucket_empty_and_work_goes_on(redis: "Redis[Any]") -> None:
+async def test_a_wipe_of_redis_leaves_the_bucket_empty_and_work_goes_on(redis: "Redis") -> None:
     permits, refilled = _permits(redis, uuid4().hex, 6000)
     await _take(permits, refilled)
     await redis.flushall()
@@ -57,7 +56,7 @@ async def test_a_wipe_of_redis_leaves_the_bucket_empty_and_work_goes_on(redis: "
     await permits.close()
 
 
-async def test_tokens_are_limited_and_settled(redis: "Redis[Any]") -> None:
+async def test_tokens_are_limited_and_settled(redis: "Redis") -> None:
     permits, refilled = _permits(redis, uuid4().hex, None, tokens=60_000)
     started = time.monotonic()
     for _ in range(4):
@@ -68,7 +67,7 @@ async def test_tokens_are_limited_and_settled(redis: "Redis[Any]") -> None:
     await permits.close()
 
 
-async def test_a_call_larger_than_a_minutes_tokens_can_still_go(redis: "Redis[Any]") -> None:
+async def test_a_call_larger_than_a_minutes_tokens_can_still_go(redis: "Redis") -> None:
     permits, refilled = _permits(redis, uuid4().hex, None, tokens=600)
     task = asyncio.create_task(_take(permits, refilled, 1))
     await task
@@ -77,7 +76,7 @@ async def test_a_call_larger_than_a_minutes_tokens_can_still_go(redis: "Redis[An
 
 
 async def test_without_redis_each_worker_grants_itself_its_share() -> None:
-    nowhere: Redis[Any] = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2)
+    nowhere: Redis = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2)
     refilled = asyncio.Event()
     permits = Permits(
         nowhere, "x", requests_per_minute=6000, tokens_per_minute=None, refilled=refilled.set, live_workers=2

@@ -357,7 +357,7 @@ async def test_a_server_without_usage_figures_is_billed_by_characters(bench: Ben
 
 async def test_configured_limits_survive_a_wipe_of_redis(bench: Bench, server: ScriptedServer) -> None:
     limits = {"limits": {"requests_per_minute": 12_000, "tokens_per_minute": 100_000_000}}
-    client: Redis[Any] = Redis.from_url(bench.redis_url)
+    client: Redis = Redis.from_url(bench.redis_url)
     async with bench.worker(provider=limits) as (_, model):
         calls = [asyncio.create_task(model.complete(ask(str(number)))) for number in range(80)]
         while server.calls < 30:

@@ -53,7 +53,6 @@ COMPARED_CHARACTERS = 3000
 ECHOED_SENTENCE_CHARACTERS = 60
 """A sentence of the system message of this length that stands word for word in the response is quoted, not followed."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
 _LANGUAGE_MENTIONED = re.compile(
     r"\b(?:translat\w*|language|" + "|".join(sorted(map(re.escape, LANGUAGE_NAMES.values()))) + r")\b", re.IGNORECASE
 )
@@ -108,8 +107,11 @@ def judge_completion(completion: Completion, text: str, parameters: RespondParam
 
 
 def long_sentences(system: str) -> tuple[str, ...]:
-    """The sentences of a system message that are long enough to be recognised when quoted."""
-    return tuple(part for part in _SENTENCE_END.split(system) if len(part) >= ECHOED_SENTENCE_CHARACTERS)
+    """The sentences of a system message, without their end marks, that are long enough to be recognised when quoted."""
+    # Plain replacements: a regular expression that splits takes ten times as long, and this runs for every facet.
+    for end in ("! ", "? ", ": ", "\n"):
+        system = system.replace(end, ". ")
+    return tuple(part for part in system.split(". ") if len(part) >= ECHOED_SENTENCE_CHARACTERS)
 
 
 def judge_text(

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from shared.domain.rows import ROW_SCHEMA_VERSION, InstructionRow
 
 ROW_GROUP_ROWS = 500
+_RECORDS_AT_ONCE = 64
+"""Records that are held as Python objects at once: those of a row take ten times the memory of its columns."""
 
 _CHECK = pa.struct([("kind", pa.string()), ("parameters", pa.string())])
 """A check's parameters differ by kind: kept as JSON text."""
@@ -87,25 +89,36 @@ REJECTED_ROW_SCHEMA = pa.schema(
 
 
 class TableWriter:
-    """Writes records batch by batch: memory holds one row group. Use as a context manager; `rows` counts."""
+    """Writes records batch by batch: memory holds the columns of one row group. Use as a context manager; `rows` counts."""
 
     def __init__(self, path: Path, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
         self.rows = 0
         self._schema = schema
         self._row_group_rows = row_group_rows
         self._pending: list[Mapping[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._batched_rows = 0
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def write(self, record: Mapping[str, Any]) -> None:
         self._pending.append(record)
         self.rows += 1
-        if len(self._pending) >= self._row_group_rows:
+        if self._batched_rows + len(self._pending) >= self._row_group_rows:
             self._flush()
+        elif len(self._pending) >= _RECORDS_AT_ONCE:
+            self._convert()
+
+    def _convert(self) -> None:
+        if self._pending:
+            self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
+            self._batched_rows += len(self._pending)
+            self._pending = []
 
     def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self._schema))
-            self._pending = []
+        self._convert()
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches), row_group_size=self._row_group_rows)
+            self._batches, self._batched_rows = [], 0
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -147,10 +160,10 @@ def write_rows(path: Path, rows: Iterable[InstructionRow]) -> int:
     return writer.rows
 
 
-def iterate_rows(path: Path, batch: int = ROW_GROUP_ROWS) -> Iterator[InstructionRow]:
+def iterate_rows(path: Path, batch: int = _RECORDS_AT_ONCE) -> Iterator[InstructionRow]:
     """Read pipeline rows with at most `batch` in memory."""
     with pq.ParquetFile(path) as file:
-        for records in file.iter_batches(batch_size=batch):
+        for records in file.iter_batches(batch_size=batch, use_threads=False):
             for record in records.to_pylist():
                 yield record_to_row(record)
 
@@ -173,7 +186,9 @@ def iterate_records(
 ) -> Iterator[dict[str, Any]]:
     """Read records as dicts with at most `batch` in memory."""
     with pq.ParquetFile(path) as file:
-        for records in file.iter_batches(batch_size=batch, columns=list(columns) if columns else None):
+        for records in file.iter_batches(
+            batch_size=batch, columns=list(columns) if columns else None, use_threads=False
+        ):
             yield from records.to_pylist()
 
 

@@ -1,6 +1,8 @@
-"""The gate that every try of a call passes: in-flight limits, the learned pace, and leased permits, in order of arrival."""
+"""The gate that every try of a call passes: in-flight limits, the learned pace, and leased permits, older steps first."""
 
 import asyncio
+import heapq
+import itertools
 import time
 from collections import deque
 
@@ -30,6 +32,11 @@ class Admission:
     def add(self, gate: "Gate") -> None:
         self._gates.append(gate)
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long the calls that wait now keep the busiest gate busy; 0 where none waits."""
+        return max((gate.queue_seconds for gate in self._gates), default=0.0)
+
     def let_in(self) -> None:
         """Let waiting calls go, of all gates in turn."""
         if len(self._gates) > 1:
@@ -39,31 +46,34 @@ class Admission:
 
 
 class Gate:
-    """The gate of one provider and model. Retries pass before new calls: they are older."""
+    """The gate of one provider and model. Retries pass before new calls; of each, those of the lowest turn do, in order of
+    arrival. With the steps' age as turn, steps end one after the other instead of all at once, so that the last calls of
+    one are in flight together with the first ones of the next."""
 
     def __init__(self, admission: Admission, provider_slots: Slots, pace: SendRate) -> None:
         self._admission = admission
         self._provider_slots = provider_slots
         self._pace = pace
-        self._new: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._retries: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue: list[tuple[bool, int, int, int, asyncio.Future[None]]] = []
+        """A heap of (is new, turn, arrival, tokens, passed)."""
+        self._arrivals = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self.permits: Permits | None = None
         admission.add(self)
 
     @property
     def waiting(self) -> int:
-        return len(self._new) + len(self._retries)
+        return len(self._queue)
 
     @property
     def queue_seconds(self) -> float:
         """How long the calls that wait now keep the gate busy."""
         return self.waiting / self._pace.expected_rate
 
-    async def enter(self, tokens: int, is_retry: bool) -> None:
+    async def enter(self, tokens: int, is_retry: bool, turn: int = 0) -> None:
         """Wait for this call's turn; it then holds a slot until `leave`. `tokens` is what a token limit is charged."""
         passed = asyncio.get_running_loop().create_future()
-        (self._retries if is_retry else self._new).append((tokens, passed))
+        heapq.heappush(self._queue, (not is_retry, turn, next(self._arrivals), tokens, passed))
         self.let_in()
         if passed.done():
             return
@@ -82,14 +92,11 @@ class Gate:
 
     def let_in(self) -> None:
         """Let as many waiting calls go as may."""
-        slots, provider_slots = self._admission.slots, self._provider_slots
+        slots, provider_slots, queue = self._admission.slots, self._provider_slots, self._queue
         while True:
-            queue = self._retries or self._new
-            while queue and queue[0][1].done():
-                queue.popleft()  # cancelled while it waited
+            while queue and queue[0][-1].done():
+                heapq.heappop(queue)  # cancelled while it waited
             if not queue:
-                if self._retries or self._new:
-                    continue
                 return
             if not slots.free or not provider_slots.free:
                 return
@@ -99,10 +106,10 @@ class Gate:
                 if self._timer is None:
                     self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.001), self._timer_fired)
                 return
-            tokens, passed = queue[0]
+            *_, tokens, passed = queue[0]
             if self.permits is not None and not self.permits.take(tokens):
                 return
-            queue.popleft()
+            heapq.heappop(queue)
             self._pace.sent(now)
             slots.used += 1
             provider_slots.used += 1

@@ -137,10 +137,22 @@ class LanguageModels:
         if self._redis is not None:
             await self._redis.aclose()
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long the calls that wait to be sent keep their provider busy; those that pause before a retry do not count."""
+        return self._admission.queue_seconds
+
     def bind(
-        self, choice: ModelChoice, *, project_id: str, job_id: str, stage: str, budget_micro_usd: int | None
+        self,
+        choice: ModelChoice,
+        *,
+        project_id: str,
+        job_id: str,
+        stage: str,
+        budget_micro_usd: int | None,
+        turn: int = 0,
     ) -> "BoundModel":
-        """The model of a choice, for one stage of one job.
+        """The model of a choice, for one stage of one job. Of waiting calls those with the lowest `turn` go first.
 
         Raises:
             InputRefused: unknown provider or model.
@@ -162,6 +174,7 @@ class LanguageModels:
             account=account,
             project_id=project_id,
             stage=stage,
+            turn=turn,
         )
 
     def send_rates(self) -> dict[str, float]:
@@ -215,6 +228,7 @@ class BoundModel:
         account: JobAccount,
         project_id: str,
         stage: str,
+        turn: int,
     ) -> None:
         self._models = models
         self._resolved = resolved
@@ -222,6 +236,7 @@ class BoundModel:
         self._account = account
         self._project_id = project_id
         self._stage = stage
+        self._turn = turn
         self._usage_keys: dict[str, UsageKey] = {}
         self._paid: dict[str, tuple[int, int]] = {}  # request class -> calls, micro-USD
 
@@ -416,7 +431,7 @@ class BoundModel:
         while True:
             endpoint.breaker.check()
             await models.cache.room()
-            await endpoint.gate.enter(tokens, is_retry=tries > 0)
+            await endpoint.gate.enter(tokens, tries > 0, self._turn)
             sent_at = time.monotonic()
             used_tokens = 0
             reply: Reply | None = None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-START_RATE = 128.0
+START_RATE = 160.0
 """Calls per second before anything is known (less for a small in-flight limit)."""
 REJECTED_SHARE = 0.15
 """Share of 429 above which the provider counts as overloaded."""

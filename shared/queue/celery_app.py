@@ -25,7 +25,7 @@ def create_app(redis_url: str, queues: Sequence[str]) -> Celery:
         task_create_missing_queues=True,
         task_publish_retry=False,
         worker_disable_prefetch=True,
-        worker_prefetch_multiplier=1,
+        worker_prefetch_multiplier=0,  # no limit of its own: none is taken that no thread is free for
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

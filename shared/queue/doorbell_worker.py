@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -25,10 +26,15 @@ class WakingThreadPool(TaskPool):  # type: ignore[misc]
 
     Without prefetching the loop takes no message while all threads are busy, and by itself it looks again only once a
     second: every free slot would stay empty for half a second.
+
+    `capacity`, to be set before the worker starts, tells how many of the threads may be busy now.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # Celery looks a task up in the application that is current in the thread; there is no other in these.
+        self.executor = ThreadPoolExecutor(self.limit, "doorbell", initializer=self.app.set_current)
+        self.capacity: Callable[[], int] = lambda: self.limit
         self._reader, self._writer = os.pipe()
         for end in (self._reader, self._writer):
             os.set_blocking(end, False)
@@ -38,8 +44,13 @@ class WakingThreadPool(TaskPool):  # type: ignore[misc]
 
     def on_apply(self, *arguments: Any, **options: Any) -> Any:
         result = super().on_apply(*arguments, **options)
-        result.f.add_done_callback(self._wake)
+        result.f.add_done_callback(self.wake)
         return result
+
+    @property
+    def num_processes(self) -> int:
+        """Tasks at once. Celery reads it before every message it takes."""
+        return min(int(self.limit), self.capacity())
 
     def on_stop(self) -> None:
         super().on_stop()
@@ -47,7 +58,8 @@ class WakingThreadPool(TaskPool):  # type: ignore[misc]
             with suppress(OSError):
                 os.close(end)
 
-    def _wake(self, _: object) -> None:
+    def wake(self, _: object = None) -> None:
+        """Make the loop look again whether it may take a message; from any thread."""
         # A full pipe wakes the loop as well as a byte more; a closed one has no loop to wake.
         with suppress(OSError):
             os.write(self._writer, b".")
@@ -60,22 +72,31 @@ class WakingThreadPool(TaskPool):  # type: ignore[misc]
 class DoorbellWorker:
     """Takes doorbells from the queues, at most `slots` at once, until `stop`.
 
+    `capacity` tells how many of the slots may be used now; when it has grown, `look_again` makes the worker take more at once.
     `answer(step_id, dispatch_no)` runs in a pool thread and returns when the step is done with. `run` must be called in the
     main thread and returns after the answers that were under way have returned.
     """
 
     def __init__(
-        self, redis_url: str, queues: Sequence[str], slots: int, name: str, answer: Callable[[str, int], None]
+        self,
+        redis_url: str,
+        queues: Sequence[str],
+        slots: int,
+        name: str,
+        answer: Callable[[str, int], None],
+        capacity: Callable[[], int] | None = None,
     ) -> None:
         self._app: Celery = create_app(redis_url, queues)
         self._slots = slots
         self._name = name
+        self._capacity = capacity or (lambda: slots)
+        self._pool: WakingThreadPool | None = None
         self._stopping = threading.Event()
 
         def run_step(step_id: str, dispatch_no: int) -> None:
             answer(step_id, dispatch_no)
 
-        self._app.task(run_step, name=RUN_STEP, ignore_result=True)
+        self._app.task(run_step, name=RUN_STEP, ignore_result=True, shared=False)
         self._app.finalize()
         # The broker's absence is told once by the consumer; Celery's own lines about every message are noise here.
         logging.getLogger("celery").setLevel(logging.WARNING)
@@ -96,11 +117,18 @@ class DoorbellWorker:
                 without_heartbeat=True,
                 loglevel=logging.WARNING,
             )
+            self._pool = worker.pool
+            worker.pool.capacity = self._capacity
             try:
                 worker.start()
             except Exception as error:  # noqa: BLE001  whatever broke the consumer, doorbells must be heard again
                 _log.warning("doorbell_consumer_ended", error=type(error).__name__)
             self._stopping.wait(_RESTART_SECONDS)
+
+    def look_again(self) -> None:
+        """The capacity has grown; from any thread."""
+        if self._pool is not None:
+            self._pool.wake()
 
     @property
     def stopping(self) -> bool:

@@ -69,6 +69,7 @@ class LeaseKeeper:
         self._now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
+        self._slots = self._slots_told = settings.worker_slots
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -81,6 +82,13 @@ class LeaseKeeper:
 
     def remove(self, lease: Lease) -> None:
         self._leases.pop(lease.claim.attempt_id, None)
+
+    def set_slots(self, slots: int) -> None:
+        """This worker now takes so many steps at once. More are told to the controller at once, fewer with the next beat:
+        a doorbell too many waits in its queue or is answered by another worker."""
+        self._slots = slots
+        if slots > self._slots_told:
+            self._now.set()
 
     async def start(self) -> None:
         """Register the worker and start to beat."""
@@ -157,16 +165,18 @@ class LeaseKeeper:
                 lease.request_stop(EndKind.CANCELLED)
 
     async def _beat_worker(self) -> None:
+        slots = self._slots
         async with self._sessions() as session, session.begin():
             await WorkerRepository(session).beat(
                 self._worker_id,
                 host=socket.gethostname(),
                 process_id=os.getpid(),
                 roles=self._roles,
-                slots=self._settings.worker_slots,
+                slots=slots,
                 busy=len(self._leases),
                 draining=self.draining,
             )
+        self._slots_told = slots
 
     async def _listen_forever(self) -> None:
         """Renew at once when a job stops, so that a cancel need not wait for the next heartbeat."""

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     controller_tick_seconds: float = 1.0
     redispatch_seconds: float = Field(default=30.0, description="a doorbell unanswered for so long is rung again")
     worker_slots: int = Field(default=2, ge=1, description="steps that one worker runs at once")
+    worker_most_slots: int = Field(
+        default=16, ge=1, description="the same, while steps wait for retries and slow answers and LLM calls run dry"
+    )
     work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
     maximum_in_flight: int = Field(default=64, ge=1, description="LLM calls that one worker process has open at once")
     llm_request_timeout_seconds: float = Field(

@@ -65,10 +65,12 @@ async def run_row_step(
     lineage: dict[str, Any],
     report: ReportProgress,
     flush: Callable[[], Awaitable[None]],
+    rows_started: Callable[[], None],
 ) -> StepProduct:
     """Process the rows of `part` with `handler` and upload the result.
 
-    `folder` is this attempt's scratch folder; `flush` makes the LLM answers of the step durable. A shard holds at most 500
+    `folder` is this attempt's scratch folder; `flush` makes the LLM answers of the step durable; `rows_started` is called
+    when no row is left to start. A shard holds at most 500
     rows, so it is kept whole in memory. Raises StepStopped when the lease asked to stop before all rows were done,
     StepDeferred, StepFailed and InputRefused as the handler raised them, ValueError when counts do not add up, and
     ArtifactCorrupt when the input's bytes are not those on record.
@@ -78,7 +80,7 @@ async def run_row_step(
     await store.get_file(part.key, source, part.sha256)
     loop = asyncio.get_running_loop()
     rows = await loop.run_in_executor(_table_thread(), read_rows, source)
-    ledger = await _process_all(lease, handler, context, rows, maximum_rows_at_once, report)
+    ledger = await _process_all(lease, handler, context, rows, maximum_rows_at_once, report, rows_started)
     await flush()
     ledger.check()
     target = folder / layout.part_name(claim.shard)
@@ -102,6 +104,7 @@ async def _process_all(
     rows: list[InstructionRow],
     maximum_rows_at_once: int,
     report: ReportProgress,
+    rows_started: Callable[[], None],
 ) -> Ledger:
     """Process the rows in place; returns the sum of their ledgers."""
     done: list[Ledger] = []
@@ -112,6 +115,8 @@ async def _process_all(
         """One of several that take the next row until none is left or the step shall stop."""
         nonlocal reported_at
         for position in waiting:
+            if position == len(rows) - 1:
+                rows_started()
             row = await _process_one(handler, context, rows[position])
             rows[position] = row
             done.append(row_ledger(row, context.stage))

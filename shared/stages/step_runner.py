@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
+from shared.domain.jobs import ModelChoice
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind
 from shared.llm.models import LanguageModels
+from shared.llm.protocol import LanguageModel
 from shared.llm.providers import load_providers
 from shared.metadata.repositories.steps import Claim, Progress, StepRepository
 from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
 from shared.settings import Settings
+from shared.stages.capacity import Capacity, StepLoad
 from shared.stages.job_data import JobData, JobDataCache, code_version
 from shared.stages.protocol import RowContext, RowStageHandler, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
@@ -55,6 +58,7 @@ class StepRunner:
         store: ArtifactStore,
         keeper: LeaseKeeper,
         handlers: Mapping[StageKind, Handler],
+        capacity_changed: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._worker_id = worker_id
@@ -65,6 +69,12 @@ class StepRunner:
         self._jobs = JobDataCache(sessions)
         self._models: LanguageModels | None = None
         self._models_lock = asyncio.Lock()
+        self.capacity = Capacity(
+            settings.worker_slots,
+            settings.worker_most_slots,
+            lambda: 0 if self._models is None else self._models.queue_seconds,
+            capacity_changed,
+        )
 
     async def close(self) -> None:
         if self._models is not None:
@@ -87,15 +97,16 @@ class StepRunner:
         lease = self._keeper.add(claim)
         with step_context(job_id=claim.job_id, stage=claim.stage, step_id=claim.step_id, attempt_id=claim.attempt_id):
             try:
-                await self._run_claimed(lease)
+                with self.capacity.step() as load:
+                    await self._run_claimed(lease, load)
             except Exception as error:  # noqa: BLE001  the lease runs out and the step starts over
                 _log.error("step_not_ended", error=error_place(error))
             finally:
                 self._keeper.remove(lease)
 
-    async def _run_claimed(self, lease: Lease) -> None:
+    async def _run_claimed(self, lease: Lease, load: StepLoad) -> None:
         started = time.monotonic()
-        work = asyncio.create_task(self._produce(lease))
+        work = asyncio.create_task(self._produce(lease, load))
         lost = asyncio.create_task(lease.lost.wait())
         grace = asyncio.create_task(self._grace(lease))
         try:
@@ -123,7 +134,7 @@ class StepRunner:
         await lease.stop.wait()
         await asyncio.sleep(self._settings.cancel_grace_seconds)
 
-    async def _produce(self, lease: Lease) -> None:
+    async def _produce(self, lease: Lease, load: StepLoad) -> None:
         """Run the handler and commit."""
         claim = lease.claim
         handler = self._handlers.get(StageKind(claim.kind))
@@ -137,14 +148,16 @@ class StepRunner:
         try:
             data = await self._jobs.get(claim.job_id)
             if isinstance(handler, RowStageHandler):
-                product = await self._run_rows(lease, handler, data, folder)
+                product = await self._run_rows(lease, load, handler, data, folder)
             else:
                 product = await self._run_whole(lease, handler, data, folder)
             await self._commit(lease, product)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _run_rows(self, lease: Lease, handler: RowStageHandler, data: JobData, folder: Path) -> StepProduct:
+    async def _run_rows(
+        self, lease: Lease, load: StepLoad, handler: RowStageHandler, data: JobData, folder: Path
+    ) -> StepProduct:
         claim = lease.claim
         async with self._sessions() as session:
             part = await input_part(session, claim)
@@ -153,20 +166,24 @@ class StepRunner:
         async def report(ledger: Ledger, progress: dict[str, Any]) -> None:
             await self._report(claim, ledger, progress)
 
-        bound = {
-            "project_id": claim.project_id,
-            "job_id": claim.job_id,
-            "stage": claim.stage,
-        }
-        budget = claim.budget_micro_usd
+        def bind(choice: ModelChoice) -> LanguageModel:
+            return models.bind(
+                choice,
+                project_id=claim.project_id,
+                job_id=claim.job_id,
+                stage=claim.stage,
+                budget_micro_usd=claim.budget_micro_usd,
+                turn=claim.attempt_id,
+            )
+
         spec = data.spec
         context = RowContext(
             job_id=claim.job_id,
             stage=claim.stage,
             spec=spec,
             taxonomy=data.taxonomy,
-            teacher=models.bind(spec.teacher, **bound, budget_micro_usd=budget),
-            judge=None if spec.judge is None else models.bind(spec.judge, **bound, budget_micro_usd=budget),
+            teacher=bind(spec.teacher),
+            judge=None if spec.judge is None else bind(spec.judge),
         )
         return await run_row_step(
             lease=lease,
@@ -179,6 +196,7 @@ class StepRunner:
             lineage=_lineage(claim, [part.id], handler.prompt_versions),
             report=report,
             flush=models.flush,
+            rows_started=load.rows_started,
         )
 
     async def _run_whole(self, lease: Lease, handler: WholeStepHandler, data: JobData, folder: Path) -> StepProduct:

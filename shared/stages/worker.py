@@ -28,6 +28,7 @@ from shared.queue.doorbell_worker import DoorbellWorker
 from shared.queue.lease import LeaseKeeper
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
+from shared.stages.small_process import settle_after_imports, share_one_heap
 from shared.stages.step_runner import Handler, StepRunner
 from shared.stages.without_pandas import keep_pandas_out
 from shared.telemetry.logs import configure_logging
@@ -79,11 +80,17 @@ class Worker:
         self._runner: StepRunner
         self._keeper: LeaseKeeper
         self._doorbells = DoorbellWorker(
-            settings.redis_url, self._roles, settings.worker_slots, self.id, self._answer_doorbell
+            settings.redis_url,
+            self._roles,
+            max(settings.worker_slots, settings.worker_most_slots),
+            self.id,
+            self._answer_doorbell,
+            lambda: self._runner.capacity.steps,
         )
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT. Call in the main thread."""
+        settle_after_imports()
         thread = threading.Thread(target=self._run_loop, name="steps")
         thread.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +126,7 @@ class Worker:
             open_store(self._settings),
             self._keeper,
             self._handlers,
+            self._capacity_changed,
         )
         try:
             await self._keeper.start()
@@ -133,6 +141,10 @@ class Worker:
     def _answer_doorbell(self, step_id: str, dispatch_no: int) -> None:
         """In a pool thread: hand the doorbell to the loop and wait until the step is done with."""
         asyncio.run_coroutine_threadsafe(self._runner.answer(step_id, dispatch_no), self._loop).result()
+
+    def _capacity_changed(self, steps: int) -> None:
+        self._keeper.set_slots(steps)
+        self._doorbells.look_again()
 
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         self._doorbells.stop()
@@ -161,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     keep_pandas_out()
+    share_one_heap()
     settings = get_settings()
     configure_logging(settings, "worker")
     try:

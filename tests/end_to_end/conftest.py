@@ -60,6 +60,17 @@ class Driver:
     def finished(self, job_id: str) -> dict[str, Any]:
         return self.until(job_id, lambda job: job["state"] in END_STATES)
 
+    def until_responding(self, job_id: str, calls: int = 20) -> None:
+        """Wait until so many of the job's calls for responses were answered; more of them are then still to come."""
+        before = self.responses()
+        self.until(job_id, lambda _: self.responses() - before >= calls)
+        respond = next(stage for stage in self.job(job_id)["stages"] if stage["name"] == "respond")
+        assert respond["state"] == "running"
+
+    def responses(self) -> int:
+        found = httpx2.get(f"{self.system.simulator_url}/simulator/statistics").json()
+        return sum(found["calls"].get("respond", {}).values())
+
     def faults(self, plan: dict[str, Any]) -> None:
         httpx2.put(f"{self.system.simulator_url}/simulator/faults", json=plan).raise_for_status()
 
@@ -71,12 +82,6 @@ class Driver:
         pid = next(child for child in self.system.children if child.name == name).pid
         assert pid is not None
         return pid
-
-
-def row_stage_under_way(job: dict[str, Any]) -> bool:
-    """Some facets of `respond` are done, and not all."""
-    respond = next(stage for stage in job["stages"] if stage["name"] == "respond")
-    return respond["ledger"]["facets_in"] > 0 and respond["state"] == "running"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from datasets import load_dataset
 
 from services.cli.pull import pull_job
 from shared.domain.errors import MultifacetError
-from tests.end_to_end.conftest import Driver, row_stage_under_way
+from tests.end_to_end.conftest import Driver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -63,7 +63,7 @@ def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:
 def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
     driver.faults(SLOW)
     job_id = driver.submit(seed=100 + len(victim))
-    driver.until(job_id, row_stage_under_way)
+    driver.until_responding(job_id)
     os.kill(driver.pid(victim), signal.SIGKILL)
     counts_add_up(driver.finished(job_id))
 
@@ -84,7 +84,7 @@ def test_a_wiped_redis_loses_nothing(driver: Driver) -> None:
 def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
     driver.faults(SLOW)
     job_id = driver.submit(seed=400)
-    driver.until(job_id, row_stage_under_way)
+    driver.until_responding(job_id)
     driver.client.post(f"/v1/jobs/{job_id}/cancel")
     cancelled = driver.finished(job_id)
     assert cancelled["state"] == "cancelled"

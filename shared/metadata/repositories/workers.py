@@ -6,6 +6,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.metadata.engine import WAKE_CHANNEL
+
 
 class LiveWorker(msgspec.Struct, frozen=True):
     """A worker that takes doorbells; `free` slots are counted from running attempts, not from what it last said."""
@@ -25,15 +27,19 @@ class WorkerRepository:
     async def beat(
         self, worker_id: str, *, host: str, process_id: int, roles: Sequence[str], slots: int, busy: int, draining: bool
     ) -> None:
-        """Register a worker or say that it still lives."""
+        """Register a worker or say that it still lives. The controller is woken when it has more slots than before."""
         await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
         await self._session.execute(
             sa.text(
                 """
-                INSERT INTO worker (id, host, process_id, roles, slots, busy, draining)
-                VALUES (:id, :host, :process_id, :roles, :slots, :busy, :draining)
-                ON CONFLICT (id) DO UPDATE
-                SET heartbeat_at = now(), busy = excluded.busy, draining = excluded.draining
+                WITH before AS (SELECT slots FROM worker WHERE id = :id), after AS (
+                    INSERT INTO worker (id, host, process_id, roles, slots, busy, draining)
+                    VALUES (:id, :host, :process_id, :roles, :slots, :busy, :draining)
+                    ON CONFLICT (id) DO UPDATE
+                    SET heartbeat_at = now(), slots = excluded.slots, busy = excluded.busy, draining = excluded.draining
+                    RETURNING slots
+                )
+                SELECT pg_notify(:channel, '') FROM after WHERE slots > coalesce((SELECT slots FROM before), 0)
                 """
             ),
             {
@@ -44,6 +50,7 @@ class WorkerRepository:
                 "slots": slots,
                 "busy": busy,
                 "draining": draining,
+                "channel": WAKE_CHANNEL,
             },
         )
 

@@ -183,7 +183,7 @@ async def test_a_call_that_waits_for_retry_after_holds_no_slot(bench: Bench, ser
     def respond(number: int, body: dict[str, Any]) -> web.StreamResponse:
         text = body["messages"][0]["content"]
         order.append(text)
-        return too_many("1") if number == 0 else answer()
+        return too_many("3") if number == 0 else answer()
 
     server.respond = respond
     async with bench.worker(maximum_in_flight=1) as (_, model):

@@ -73,6 +73,39 @@ def test_a_worker_hears_at_most_its_slots_at_once_and_survives_a_flushed_broker(
     assert not thread.is_alive()
 
 
+def test_slots_beyond_the_capacity_stay_empty_until_it_grows(redis_url: str) -> None:
+    queue = f"q{uuid4().hex}"
+    heard: list[str] = []
+    leave = threading.Event()
+    capacity = [1]
+
+    def answer(step_id: str, _: int) -> None:
+        heard.append(step_id)
+        leave.wait(60)
+
+    worker = DoorbellWorker(redis_url, [queue], 3, "test", answer, lambda: capacity[0])
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    publisher = DoorbellPublisher(redis_url)
+    with contextlib.ExitStack() as stack:
+        stack.callback(thread.join, 30)
+        stack.callback(worker.stop)
+        stack.callback(leave.set)
+        publisher.publish(doorbells(queue, 5))
+        await_length(heard, 1)
+        time.sleep(1.5)
+        assert len(heard) == 1
+        capacity[0] = 2
+        worker.look_again()
+        await_length(heard, 2)
+        capacity[0] = 9
+        worker.look_again()
+        await_length(heard, 3)
+        time.sleep(1.5)
+        assert len(heard) == 3  # never more than there are slots
+    publisher.close()
+
+
 def await_length(items: list[str], count: int) -> None:
     deadline = time.monotonic() + 60
     while len(items) < count:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
+from shared.metadata.engine import WAKE_CHANNEL, connect
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.workers import WorkerRepository
 from shared.queue.lease import LeaseKeeper
@@ -77,3 +78,23 @@ async def test_what_cannot_be_renewed_is_given_up_before_the_lease_ends(
     await keeper.close()
     async with sessions() as session:
         assert "worker-2" not in [worker.id for worker in await WorkerRepository(session).live(60)]
+
+
+async def test_more_slots_are_told_at_once_and_wake_the_controller_while_fewer_wait_for_the_next_beat(
+    keeper: LeaseKeeper, sessions: Sessions, postgres_url: str
+) -> None:
+    async def slots() -> int:
+        async with sessions() as session:
+            (worker,) = [found for found in await WorkerRepository(session).live(60) if found.id == "worker-1"]
+        return worker.slots
+
+    async with await connect(postgres_url) as listener:
+        await listener.execute(f"LISTEN {WAKE_CHANNEL}")
+        keeper.set_slots(7)
+        async for heard in listener.notifies(timeout=10, stop_after=1):
+            assert heard.channel == WAKE_CHANNEL
+    assert await slots() == 7
+    keeper.set_slots(2)
+    async with asyncio.timeout(10):
+        while await slots() != 2:
+            await asyncio.sleep(0.05)

@@ -59,6 +59,7 @@ class Shard:
         self.lease = Lease(CLAIM)
         self.reports: list[dict[str, Any]] = []
         self.flushed = 0
+        self.started: list[int] = []
         self.stage = stage
         self.sha256: str | None = None
 
@@ -88,6 +89,7 @@ class Shard:
             lineage={"inputs": ["a"]},
             report=report,
             flush=flush,
+            rows_started=lambda: self.started.append(len(self.rows)),
         )
 
     def output(self, product: StepProduct) -> list[InstructionRow]:
@@ -119,6 +121,24 @@ async def test_the_part_is_written_under_the_attempts_key_with_all_rows_in_order
     assert [row.source_row for row in rows] == list(range(50))
     assert all(facet.system == "s" for row in rows for facet in row.facets)
     assert shard.flushed == 1
+
+
+async def test_it_is_told_once_that_no_row_is_left_to_start_while_the_last_ones_still_run(tmp_path: Path) -> None:
+    shard = Shard(tmp_path, make_rows(20))
+    ended_when_told: list[int] = []
+    ended = 0
+
+    async def count(row: InstructionRow, context: RowContext) -> InstructionRow:
+        nonlocal ended
+        await asyncio.sleep(0.01)
+        if shard.started and not ended_when_told:
+            ended_when_told.append(ended)
+        ended += 1
+        return await fill(row, context)
+
+    await shard.run(count, at_once=4)
+    assert shard.started == [20]
+    assert 16 <= ended_when_told[0] < 20
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -63,6 +63,7 @@ class Case(msgspec.Struct, frozen=True):
 
 _SLOW = ("--latency-ms", "200")
 _LIMIT = ("--calls-per-second", "100", "--burst", "64")
+_FAULTS = ("--random-429", "0.05", "--random-500", "0.02")
 CASES: tuple[Case, ...] = (
     Case("fixed", "200 ms", 4000, _SLOW, IN_FLIGHT / 0.2, ">= 290 rows/s"),
     Case("tail", "200 ms + exponential tail of 300 ms", 4000, (*_SLOW, "--tail-ms", "300"), IN_FLIGHT / 0.5,
@@ -70,8 +71,10 @@ CASES: tuple[Case, ...] = (
     Case("fast", "20 ms", 4000, ("--latency-ms", "20"), IN_FLIGHT / 0.02, ">= 1,000 rows/s, <= 1.2 ms/row, < 200 MB"),
     Case("limited", "200 ms, 100 calls/s, burst 64, 429 with Retry-After 1", 1000, (*_SLOW, *_LIMIT), 100.0,
          ">= 95 rows/s, <= 5% rejected"),
-    Case("faults", "200 ms, 5% 429 with Retry-After 1, 2% 500", 1000,
-         (*_SLOW, "--random-429", "0.05", "--random-500", "0.02"), IN_FLIGHT / 0.2, ">= 200 rows/s"),
+    Case("faults", "200 ms, 5% 429 with Retry-After 1, 2% 500", 4000, (*_SLOW, *_FAULTS), IN_FLIGHT / 0.2,
+         ">= 200 rows/s"),
+    Case("faults-1k", "the same, 1,000 rows: the pauses of the last calls weigh more", 1000, (*_SLOW, *_FAULTS),
+         IN_FLIGHT / 0.2, ""),
 )  # fmt: skip
 
 

@@ -161,13 +161,18 @@ class DatasetReader:
         preferences: [{name, count}], other}]}], reasons: {reason: count}}, each list sorted by count; `other` sums what is
         not among the `top` keywords.
         """
-        key = ("hierarchy", top, *(file.reference.sha256 for file in data.files))
-        counts = self._counts.get(key)
-        if counts is None:
-            async with self._objects.all_local([file.reference for file in data.files]) as paths:
-                counts = await self._on_thread(lambda: hierarchy(self._shaped(data, paths), top))
-            self._counts.put(key, counts)
+        known = self.known_hierarchy(data, top)
+        if known is not None:
+            return known
+        async with self._objects.all_local([file.reference for file in data.files]) as paths:
+            counts = await self._on_thread(lambda: hierarchy(self._shaped(data, paths), top))
+        self._counts.put(_hierarchy_key(data, top), counts)
         return {"rows": data.rows, **counts}
+
+    def known_hierarchy(self, data: DataSet, top: int) -> dict[str, Any] | None:
+        """What `hierarchy` gives, if it was counted lately; else None. Counting a large data set takes seconds."""
+        counts = self._counts.get(_hierarchy_key(data, top))
+        return None if counts is None else {"rows": data.rows, **counts}
 
     async def _rows(self, data: DataSet, positions: Positions) -> list[tuple[int, dict[str, Any]]]:
         starts = np.cumsum([0] + [file.rows for file in data.files])
@@ -271,3 +276,7 @@ class _Recent(OrderedDict[tuple[Any, ...], T]):
             self.move_to_end(key)
             while len(self) > self._size:
                 self.popitem(last=False)
+
+
+def _hierarchy_key(data: DataSet, top: int) -> tuple[object, ...]:
+    return ("hierarchy", top, *(file.reference.sha256 for file in data.files))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from shared.domain.errors import MultifacetError
 _TIMEOUT_SECONDS = 60.0
 
 
+class Unreachable(MultifacetError):
+    """The api gave no answer; the message says where it was looked for."""
+
+
 class ApiClient:
     """Base URL and key come from MULTIFACET_URL and MULTIFACET_API_KEY, else from the system that runs on this machine."""
 
@@ -24,14 +29,16 @@ class ApiClient:
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
 
     def get(self, path: str, **query: str | int) -> Any:
-        return self._json(self._http.request("GET", path, params=query))
+        with self._told():
+            return self._json(self._http.request("GET", path, params=query))
 
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        return self._json(self._http.request("POST", path, json=body, headers=headers))
+        with self._told():
+            return self._json(self._http.request("POST", path, json=body, headers=headers))
 
     def upload(self, path: Path) -> dict[str, Any]:
         """Upload a file; returns its record with `id`."""
-        with path.open("rb") as handle:
+        with path.open("rb") as handle, self._told():
             response = self._http.post("/v1/files", files={"file": (path.name, handle)}, timeout=None)
         record: dict[str, Any] = self._json(response)
         return record
@@ -41,7 +48,7 @@ class ApiClient:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.part")
         digest = sha256()
-        with self._http.stream("GET", path) as response:
+        with self._told(), self._http.stream("GET", path) as response:
             if response.status_code >= 400:
                 response.read()
                 self._json(response)
@@ -62,6 +69,17 @@ class ApiClient:
             if not page.get("next"):
                 return
             query["before"] = page["next"]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What went wrong on the way, as an error that a person can act on."""
+        try:
+            yield
+        except httpx2.TransportError as error:
+            raise Unreachable(
+                f"{self.url} gave no answer ({type(error).__name__}: {error}): check that the system runs there, "
+                "or set MULTIFACET_URL to where it does"
+            ) from error
 
     def _json(self, response: httpx2.Response) -> Any:
         if response.status_code < 400:

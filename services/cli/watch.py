@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.cli.client import ApiClient
+from services.cli.client import ApiClient, Unreachable
 
 END_STATES = frozenset({"succeeded", "failed", "cancelled"})
 _POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 30.0
 
 
 def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any
     ) as progress:
         bars: dict[str, Any] = {}
         while True:
-            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+            job = _job(client, job_id)
             for stage in job["stages"]:
                 name = stage["name"]
                 if name not in bars:
@@ -47,7 +48,7 @@ def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any
 def _watch_lines(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
     shown: dict[str, str] = {}
     while True:
-        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+        job = _job(client, job_id)
         for stage in job["stages"]:
             if stage["state"] != shown.get(stage["name"]):
                 shown[stage["name"]] = stage["state"]
@@ -58,6 +59,19 @@ def _watch_lines(client: ApiClient, job_id: str, console: Console) -> dict[str, 
         if job["state"] in END_STATES:
             return job
         time.sleep(_POLL_SECONDS)
+
+
+def _job(client: ApiClient, job_id: str) -> dict[str, Any]:
+    """The job's view; an api that restarts is waited for, because the job goes on without it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+            return job
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def _done_and_total(stage: dict[str, Any]) -> tuple[int, int | None]:

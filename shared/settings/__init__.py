@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -72,6 +72,15 @@ class Settings(BaseSettings):
 
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _no_scheme(cls, endpoint: str) -> str:
+        if "/" in endpoint:
+            raise ValueError(
+                f"{endpoint!r} is an address; give host:port alone, and set MULTIFACET_S3_SECURE=true for https"
+            )
+        return endpoint
 
 
 @lru_cache(maxsize=1)

@@ -23,9 +23,10 @@ function followJob() {
   stream.addEventListener("end", () => { stream.close(); refresh(); });
 }
 
-function drawCharts() {
-  for (const place of document.querySelectorAll("[data-figure]")) {
+function drawCharts(part) {
+  for (const place of part.querySelectorAll("[data-figure]")) {
     const figure = JSON.parse(place.dataset.figure);
+    delete place.dataset.figure;
     Plotly.newPlot(place, figure.data, figure.layout, figure.config);
   }
 }
@@ -129,4 +130,6 @@ document.addEventListener("change", (event) => {
   form.requestSubmit();
 });
 
-document.addEventListener("DOMContentLoaded", () => { followJob(); drawCharts(); newJobForm(); });
+document.addEventListener("DOMContentLoaded", () => { followJob(); drawCharts(document); newJobForm(); });
+// A part that came later, in place of one that said so.
+document.addEventListener("htmx:load", (event) => drawCharts(event.detail.elt));

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from shared.domain.checks.answer_language import LANGUAGE_NAMES, LATIN_SCRIPT
 from shared.domain.checks.phrases import contains_phrase, phrases_of
-from shared.domain.prose import fold, words
+from shared.domain.prose import fold, sentences, words
 from shared.domain.rows import Check
 
 # No readable sentence is longer than this, and no readable English averages more syllables a word.
@@ -17,6 +17,9 @@ _COMPATIBLE_FORMATS = (
     frozenset({"numbered_list", "headings"}),
     frozenset({"bullet_list", "headings"}),
 )
+
+# Two items, a head and a cell, two headings with a line under one of them.
+_FEWEST_WORDS = {"numbered_list": 2, "bullet_list": 2, "table": 2, "headings": 3}
 
 
 def _integer(check: Check, name: str) -> int:
@@ -64,6 +67,20 @@ def _format_and_sentences(a: Check, b: Check) -> str | None:
     return None
 
 
+def _format_and_words(a: Check, b: Check) -> str | None:
+    wanted, most = str(a.parameters["format"]), _integer(b, "words")
+    least = _FEWEST_WORDS.get(wanted, 0)
+    return f"the format {wanted} needs at least {least} words, and at most {most} are allowed" if least > most else None
+
+
+def _table_and_avoid(a: Check, b: Check) -> str | None:
+    if a.parameters["format"] == "table":
+        for mark in ("|", "-"):
+            if mark in phrases_of(b.parameters):
+                return f"a Markdown table is drawn with {mark!r}, which must not stand in the answer"
+    return None
+
+
 def _json_and_edges(a: Check, b: Check) -> str | None:
     wanted, edge = str(a.parameters["format"]), str(b.parameters["phrase"])
     if wanted == "json" and not edge.startswith("{" if b.kind == "starts_with" else "}"):
@@ -87,6 +104,14 @@ def _phrase_and_words(a: Check, b: Check) -> str | None:
     longest = max(len(words(wanted)) for wanted in _wanted(a))
     most = _integer(b, "words")
     return f"the phrase alone has {longest} words, and at most {most} are allowed" if longest > most else None
+
+
+def _phrase_and_sentence_words(a: Check, b: Check) -> str | None:
+    longest = max((len(words(part)) for wanted in _wanted(a) for part in sentences(wanted)), default=0)
+    most = _integer(b, "words")
+    if longest > most:
+        return f"the phrase alone has a sentence of {longest} words, and at most {most} are allowed"
+    return None
 
 
 def _beginnings(a: Check, b: Check) -> str | None:
@@ -130,6 +155,8 @@ _RULES: dict[tuple[str, str], Callable[[Check, Check], str | None]] = {
     ("maximum_sentence_words", "reading_level_at_least"): _short_sentences_high_level,
     ("format", "format"): _formats,
     ("format", "sentence_count_at_most"): _format_and_sentences,
+    ("format", "maximum_words"): _format_and_words,
+    ("format", "must_avoid"): _table_and_avoid,
     ("format", "starts_with"): _json_and_edges,
     ("format", "ends_with"): _json_and_edges,
     ("must_include", "must_avoid"): _include_and_avoid,
@@ -138,7 +165,9 @@ _RULES: dict[tuple[str, str], Callable[[Check, Check], str | None]] = {
     ("must_include", "maximum_words"): _phrase_and_words,
     ("starts_with", "maximum_words"): _phrase_and_words,
     ("ends_with", "maximum_words"): _phrase_and_words,
-    ("must_include", "maximum_sentence_words"): _phrase_and_words,
+    ("must_include", "maximum_sentence_words"): _phrase_and_sentence_words,
+    ("starts_with", "maximum_sentence_words"): _phrase_and_sentence_words,
+    ("ends_with", "maximum_sentence_words"): _phrase_and_sentence_words,
     ("starts_with", "starts_with"): _beginnings,
     ("ends_with", "ends_with"): _endings,
     ("language", "language"): _languages,

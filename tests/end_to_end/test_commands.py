@@ -1,0 +1,103 @@
+"""The `multifacet` command as a person types it, against a running system."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Driver
+from tests.support.servers import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def multifacet(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        cwd=folder,
+        env=os.environ | {"MULTIFACET_URL": url, "PYTHONPATH": str(root), "COLUMNS": "120", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def write_job(folder: Path) -> None:
+    lines = [
+        {"question": f"How do I keep {thing} fresh for longer than a week?"} for thing in ("bread", "basil", "fish")
+    ]
+    (folder / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "job.yaml").write_text(
+        "name: typed [by] hand\n"
+        "sources: [{file: 'upload:own.jsonl', mapping: {instruction: '{question}'}}]\n"
+        "teacher: {provider: simulator, model: simulator-small}\n"
+    )
+
+
+def test_a_file_of_ones_own_goes_from_estimate_to_results_by_commands_alone(driver: Driver, tmp_path: Path) -> None:
+    url = driver.system.api_url
+    write_job(tmp_path)
+    estimated = multifacet(url, tmp_path, "estimate", "job.yaml", "--upload", "own.jsonl")
+    assert estimated.returncode == 0, estimated.stderr
+    assert "respond" in estimated.stdout
+    assert "in all $" in estimated.stdout
+    submitted = multifacet(url, tmp_path, "submit", "job.yaml", "--upload", "own.jsonl", "--watch")
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.splitlines()[0]
+    assert f"job {job_id} succeeded" in submitted.stdout
+    assert "nothing was paid" in submitted.stdout
+    assert "typed [by] hand" in multifacet(url, tmp_path, "jobs").stdout
+    pulled = multifacet(url, tmp_path, "pull", job_id)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (tmp_path / "out" / job_id / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("submit", "absent.yaml"), "cannot be read"),
+        (("submit", "list.yaml"), "a job spec is a mapping"),
+        (("submit", "unknown.yaml"), "/colour"),
+        (("submit", "job.yaml", "--upload", "absent.jsonl"), "there is no file absent.jsonl"),
+        (("watch", "job_absent"), "404"),
+        (("cancel", "job_absent"), "404"),
+        (("pull", "job_absent"), "404"),
+    ],
+)
+def test_a_mistake_is_told_in_words_and_ends_with_1(
+    driver: Driver, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    write_job(tmp_path)
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "unknown.yaml").write_text((tmp_path / "job.yaml").read_text() + "colour: red\n")
+    ended = multifacet(driver.system.api_url, tmp_path, *arguments)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_system_that_does_not_run_is_told_in_words(tmp_path: Path) -> None:
+    ended = multifacet(f"http://127.0.0.1:{free_port()}", tmp_path, "jobs")
+    assert ended.returncode == 1
+    assert "MULTIFACET_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_job_that_reached_its_budget_ends_well_with_a_higher_one(driver: Driver, tmp_path: Path) -> None:
+    url = driver.system.api_url
+    # Dearer than estimated: refusals are paid for and asked again.
+    driver.faults({"classes": {"respond": {"shares": {"refusal_field": 0.3}}}})
+    estimate = driver.client.post("/v1/jobs/estimate", driver.spec(seed=800))["cost_micro_usd"]
+    job_id = driver.submit(seed=800, budget_usd=estimate / 1e6 * 1.0001, respond={"quality_retries": 3})
+    job = driver.finished(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "budget_exhausted"), job["error"]
+    assert job["cost_micro_usd"] <= estimate * 1.05
+    driver.faults({})
+    retried = multifacet(url, tmp_path, "retry", job_id, "--budget-usd", str(estimate / 1e6 * 10))
+    assert retried.returncode == 0, retried.stderr
+    assert driver.finished(job_id)["state"] == "succeeded"

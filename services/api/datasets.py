@@ -22,7 +22,6 @@ from services.api.local_objects import LocalObjects, ObjectReference
 from services.api.row_scans import Scan
 from services.api.row_tables import (
     PREFERENCE_FIELDS,
-    OpenTable,
     Positions,
     PreferenceIndex,
     TableShape,
@@ -37,6 +36,8 @@ T = TypeVar("T")
 
 SCANNERS = 2
 WAIT_SECONDS = 5.0
+_SHAPES_BYTES = 64 << 20
+_INDEXES_BYTES = 128 << 20
 _PART_SUFFIX = re.compile(r"-\d{5}(-of-\d{5})?$")
 
 
@@ -128,9 +129,10 @@ class DatasetReader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="datasets")
         self._scanners = ThreadPoolExecutor(SCANNERS, thread_name_prefix="dataset-scan")
         self._scans_under_way = 0
-        self._shapes = _Recent[TableShape](128)
+        # A filter goes through all files of a data set in order: a cache that holds fewer of them holds none when it is needed.
+        self._shapes = _Recent[TableShape](_SHAPES_BYTES, lambda shape: shape.bytes)
+        self._indexes = _Recent[PreferenceIndex](_INDEXES_BYTES, lambda index: index.bytes)
         self._scans = _Recent[Scan](256)
-        self._indexes = _Recent[PreferenceIndex](64)
         self._counts = _Recent[dict[str, Any]](256)
 
     def close(self) -> None:
@@ -217,27 +219,29 @@ class DatasetReader:
     def _matches(self, data: DataSet, paths: Sequence[Path], wanted: RowFilter, passed: int) -> Iterator[Positions]:
         start = 0
         asked = {name: value for name in PREFERENCE_FIELDS if (value := getattr(wanted, name)) is not None}
-        for file, (path, shape) in zip(data.files, self._shaped(data, paths), strict=True):
-            units = 1 if wanted.contains is None else shape.groups
+        for file, path in zip(data.files, paths, strict=True):
+            sha256 = file.reference.sha256
+            units = 1 if wanted.contains is None else self._shape(path, sha256).groups
             if passed >= units:
                 passed -= units
             else:
-                with open_table(path, shape) as table:
-                    candidates: Positions | None = None
-                    if asked or wanted.reason is not None:
-                        candidates = self._index(file.reference.sha256, table).matches(asked, wanted.reason)
-                    if wanted.contains is not None:
+                candidates: Positions | None = None
+                if asked or wanted.reason is not None:
+                    candidates = self._index(path, sha256).matches(asked, wanted.reason)
+                if wanted.contains is not None:
+                    with open_table(path, self._shape(path, sha256)) as table:
                         for found in containing(table, wanted.contains, candidates, passed):
                             yield found + start
-                    elif candidates is not None:
-                        yield candidates + start
+                elif candidates is not None:
+                    yield candidates + start
                 passed = 0
             start += file.rows
 
-    def _index(self, sha256: str, table: OpenTable) -> PreferenceIndex:
+    def _index(self, path: Path, sha256: str) -> PreferenceIndex:
         index = self._indexes.get((sha256,))
         if index is None:
-            index = PreferenceIndex.build(table)
+            with open_table(path, self._shape(path, sha256)) as table:
+                index = PreferenceIndex.build(table)
             self._indexes.put((sha256,), index)
         return index
 
@@ -256,11 +260,13 @@ class DatasetReader:
 
 
 class _Recent(OrderedDict[tuple[Any, ...], T]):
-    """The entries used last. Threads may share one."""
+    """The entries used last, together at most `size` of what `weigh` gives (1 each unless told). Threads may share one."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, weigh: Callable[[T], int] = lambda _: 1) -> None:
         super().__init__()
         self._size = size
+        self._weigh = weigh
+        self._weight = 0
         self._lock = threading.Lock()
 
     def get(self, key: tuple[Any, ...]) -> T | None:  # type: ignore[override]
@@ -272,10 +278,12 @@ class _Recent(OrderedDict[tuple[Any, ...], T]):
 
     def put(self, key: tuple[Any, ...], value: T) -> None:
         with self._lock:
+            if key in self:
+                self._weight -= self._weigh(self.pop(key))
             self[key] = value
-            self.move_to_end(key)
-            while len(self) > self._size:
-                self.popitem(last=False)
+            self._weight += self._weigh(value)
+            while self._weight > self._size and len(self) > 1:
+                self._weight -= self._weigh(self.popitem(last=False)[1])
 
 
 def _hierarchy_key(data: DataSet, top: int) -> tuple[object, ...]:

@@ -42,6 +42,7 @@ class LocalObjects:
         self._maximum_bytes = maximum_bytes
         self._folder: Path | None = None
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0
         self._locks: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
@@ -65,6 +66,7 @@ class LocalObjects:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
             self._folder = None
         self._entries.clear()
+        self._bytes = 0
 
     async def _obtain(self, reference: ObjectReference) -> _Entry:
         lock = self._locks.setdefault(reference.sha256, asyncio.Lock())
@@ -74,6 +76,7 @@ class LocalObjects:
                 path = await self._path(reference.sha256)
                 await self._store.get_file(reference.key, path, reference.sha256)
                 entry = self._entries[reference.sha256] = _Entry(path, reference.size)
+                self._bytes += reference.size
             self._entries.move_to_end(reference.sha256)
             entry.users += 1
             return entry
@@ -88,12 +91,13 @@ class LocalObjects:
         return self._folder / sha256
 
     def _evict(self) -> None:
-        total = sum(entry.size for entry in self._entries.values())
+        if self._bytes <= self._maximum_bytes:
+            return
         for sha256, entry in list(self._entries.items()):
-            if total <= self._maximum_bytes:
+            if self._bytes <= self._maximum_bytes:
                 return
             if entry.users == 0:
                 del self._entries[sha256]
                 self._locks.pop(sha256, None)
                 entry.path.unlink(missing_ok=True)
-                total -= entry.size
+                self._bytes -= entry.size

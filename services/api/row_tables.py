@@ -49,6 +49,11 @@ class TableShape(msgspec.Struct, frozen=True):
     def groups(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def bytes(self) -> int:
+        """As the file holds it; in memory it is a small multiple."""
+        return int(self.metadata.serialized_size)
+
 
 class OpenTable:
     """A file while it is being read."""
@@ -165,6 +170,11 @@ class PreferenceIndex:
         index.codes = {name: np.concatenate(parts) if parts else np.empty(0, np.int32) for name, parts in codes.items()}
         index.reasons = {reason: np.concatenate(parts) for reason, parts in reasons.items()}
         return index
+
+    @property
+    def bytes(self) -> int:
+        arrays: list[npt.NDArray[Any]] = [self.rows, *self.codes.values(), *self.reasons.values()]
+        return sum(array.nbytes for array in arrays) + 1024
 
     def matches(self, asked: Mapping[str, str], reason: str | None) -> Positions:
         """Rows that pass, sorted: `asked` holds dimension, subdimension and pole as wanted.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.api.datasets import RowFilter, data_sets
+from services.api.datasets import RowFilter, _Recent, data_sets
 from services.api.local_objects import LocalObjects, ObjectReference
 from services.api.row_scans import Scan
 from services.api.row_tables import Positions
@@ -105,6 +105,20 @@ async def test_filters_find_exactly_what_passes(
     assert seen == expected
     assert found["matched_is_exact"]
     assert found["rows_matched"] == len(expected)
+
+
+def test_a_cache_keeps_what_was_used_last_within_its_weight() -> None:
+    cache = _Recent[str](10, len)
+    for text in ("aaaa", "bbb", "ccc"):
+        cache.put((text,), text)
+    assert cache.get(("aaaa",)) == "aaaa"
+    cache.put(("ddd",), "ddd")  # 13 in all: the one used longest ago goes
+    assert [cache.get((text,)) for text in ("aaaa", "bbb", "ccc", "ddd")] == ["aaaa", None, "ccc", "ddd"]
+    cache.put(("ccc",), "ccccccc")  # heavier than before; alone with the one used last
+    assert [cache.get((text,)) for text in ("aaaa", "ccc", "ddd")] == [None, "ccccccc", "ddd"]
+    cache.put(("big",), "x" * 99)  # what is in use is kept even where it is too heavy
+    assert cache.get(("big",)) == "x" * 99
+    assert list(cache) == [("big",)]
 
 
 async def test_the_list_names_every_table(client: httpx2.AsyncClient, state: ApiState, tmp_path: Path) -> None:

@@ -316,6 +316,10 @@ class UsageReport(ApiModel):
     groups: list[UsageGroupView]
 
 
+class PurgeReport(ApiModel):
+    removed: int = Field(description="stored answers that are gone")
+
+
 class ModelView(ApiModel):
     name: str = Field(description="`*` stands for any model name")
     priced: bool = Field(description="false: the cost is unknown, and a job with a budget is refused")

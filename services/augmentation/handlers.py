@@ -22,9 +22,6 @@ from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenanc
 from shared.stages.protocol import RowContext, RowStageHandler
 
 PROMPT = load_prompt("services.augmentation", "preference_sets")
-TOKENS_PER_SLOT = 110
-"""What one slot of the answer takes at most, roughly; decides how many sets go into one call. With the default token limit and
-four dimensions that is four sets, so that the usual three take one call."""
 
 
 class _Set(msgspec.Struct):
@@ -105,7 +102,7 @@ def _batches(context: RowContext, pending: Sequence[_Set], attempt: int) -> list
     if attempt:
         return [(f"augment:{one.assignment.index}:{attempt}", [one]) for one in pending]
     slots = len(pending[0].assignment.seeds)
-    size = max(1, context.spec.augment.sampling.max_tokens // (TOKENS_PER_SLOT * slots))
+    size = context.spec.augment.sets_per_call(slots)
     return [("augment:all:0", list(pending[start : start + size])) for start in range(0, len(pending), size)]
 
 

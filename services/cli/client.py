@@ -36,6 +36,10 @@ class ApiClient:
         with self._told():
             return self._json(self._http.request("POST", path, json=body, headers=headers))
 
+    def delete(self, path: str) -> Any:
+        with self._told():
+            return self._json(self._http.request("DELETE", path))
+
     def upload(self, path: Path) -> dict[str, Any]:
         """Upload a file; returns its record with `id`."""
         with path.open("rb") as handle, self._told():

@@ -158,6 +158,12 @@ def pull(
     console.print(f"{len(written)} files in {folder}")
 
 
+@app.command("purge-cache")
+def purge_cache() -> None:
+    """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""
+    console.print(f"{ApiClient().delete('/v1/cache')['removed']:,} stored answers removed")
+
+
 def print_estimate(found: dict[str, Any], to: Console) -> None:
     """One line per stage, then the sum."""
     table = Table("stage", "calls", "prompt tokens", "completion tokens", "cost")

@@ -81,6 +81,10 @@ class SamplingParameters(SpecModel):
     max_tokens: int = Field(default=2048, ge=16, le=65_536)
 
 
+TOKENS_PER_SLOT = 110
+"""What one preference of an augment answer takes at most, roughly; decides how many sets go into one call."""
+
+
 class AugmentParameters(SpecModel):
     sets_per_instruction: int = Field(default=3, ge=1, le=16)
     sampling: SamplingParameters = SamplingParameters(max_tokens=2048)
@@ -88,6 +92,11 @@ class AugmentParameters(SpecModel):
         default=0.5, gt=0, le=1, description="ROUGE-L above which two descriptions of one instruction count as the same"
     )
     quality_retries: int = Field(default=2, ge=0, le=10)
+
+    def sets_per_call(self, slots: int) -> int:
+        """How many sets of `slots` preferences the token limit of one answer lets through. With the default limit and four
+        dimensions that is four, so that the usual three take one call."""
+        return max(1, self.sampling.max_tokens // (TOKENS_PER_SLOT * slots))
 
 
 class ComposeParameters(SpecModel):

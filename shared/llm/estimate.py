@@ -6,6 +6,7 @@ prompt characters and answer characters. Characters become tokens by the charact
 figures showed, so no tokenizer is needed.
 """
 
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.domain.jobs import JobSpec, ModelChoice
+from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, SamplingParameters
 from shared.domain.plan import plan_until
 from shared.domain.taxonomy import Taxonomy
 from shared.llm.prices import cost_micro_usd
@@ -82,21 +83,26 @@ class _Learned(msgspec.Struct):
         return self.completion / self.expected_completion if self.expected_completion else 1.0
 
 
-def expectation(request_class: str, facets: int, dimensions: int, instruction_characters: float) -> _Expectation:
-    """The default model, before any usage is known: rough sizes of the shipped prompts, `facets` preference sets of
-    `dimensions` preferences each, system messages of some 700 characters, responses of some 1,200. Usage corrects it."""
-    preferences = facets * dimensions
+def expectation(
+    request_class: str, augment: AugmentParameters, dimensions: int, instruction_characters: float
+) -> _Expectation:
+    """The default model, before any usage is known: rough sizes of the shipped prompts, preference sets of `dimensions`
+    preferences each, system messages of some 700 characters, responses of some 1,200. Usage corrects it."""
+    facets = augment.sets_per_instruction
     match request_class:
         case "augment":
-            return _Expectation(1.0, 2500 + instruction_characters + 330 * preferences, 60 + 330 * preferences)
+            calls = ceil(facets / augment.sets_per_call(dimensions))
+            preferences = facets * dimensions / calls
+            return _Expectation(calls, 2500 + instruction_characters + 330 * preferences, 60 + 330 * preferences)
         case "compose":
             return _Expectation(facets, 1800 + instruction_characters + 300 * dimensions, 700)
         case "respond":
             return _Expectation(facets, 700 + instruction_characters, 1200)
         case "judge":
             # Every response is judged under its own system message and under each sibling's.
-            calls = float(facets * facets)
-            return _Expectation(calls, 1500 + instruction_characters + 1900 + 200 * dimensions, 120 + 150 * dimensions)
+            return _Expectation(
+                facets * facets, 1500 + instruction_characters + 1900 + 200 * dimensions, 120 + 150 * dimensions
+            )
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 
@@ -115,7 +121,7 @@ async def estimate_job(
     Raises:
         InputRefused: unknown provider or model.
     """
-    facets, dimensions = spec.augment.sets_per_instruction, len(taxonomy.dimensions)
+    dimensions = len(taxonomy.dimensions)
     stages: list[StageEstimate] = []
     teacher_characters_per_token = await _characters_per_token(session, project_id, spec.teacher)
     for stage, request_class, choice, pointer in _classes(spec):
@@ -126,7 +132,7 @@ async def estimate_job(
             else await _characters_per_token(session, project_id, choice)
         )
         learned = await _learn(session, project_id, request_class, choice, dimensions)
-        expected = expectation(request_class, facets, dimensions, average_instruction_characters)
+        expected = expectation(request_class, spec.augment, dimensions, average_instruction_characters)
         calls = rows * expected.calls_per_row * learned.call_factor()
         prompt_tokens = round(calls * expected.prompt_characters * learned.prompt_factor() / per_token)
         completion_tokens = round(calls * expected.completion_characters * learned.completion_factor() / per_token)
@@ -189,7 +195,8 @@ async def _learn(
     found = await session.execute(
         sa.text(
             "SELECT u.calls, u.cached_calls, u.prompt_characters, u.completion_characters, j.spec, j.taxonomy, j.estimate, "
-            "s.rows_expected, s.ledger FROM usage u JOIN job j ON j.id = u.job_id "
+            "s.rows_expected, s.ledger, EXISTS (SELECT FROM step p JOIN attempt a ON a.step_id = p.id WHERE p.stage_id = s.id "
+            "GROUP BY p.id HAVING count(*) > 1) AS repeated FROM usage u JOIN job j ON j.id = u.job_id "
             "JOIN stage s ON s.job_id = u.job_id AND s.name = u.stage "
             "WHERE u.project_id = :project_id AND u.provider = :provider AND u.model = :model "
             "AND u.request_class = :request_class AND j.state = 'succeeded' "
@@ -204,15 +211,16 @@ async def _learn(
         },
     )
     learned = _Learned()
-    for calls, cached, prompt, completion, spec, taxonomy, estimate, rows_expected, ledger in found:
+    for calls, cached, prompt, completion, spec, taxonomy, estimate, rows_expected, ledger, repeated in found:
         rows = rows_expected or (ledger or {}).get("rows_in") or 0
         expected = expectation(
             request_class,
-            _facets_of(spec),
+            _augment_of(spec),
             len((taxonomy or {}).get("dimensions") or ()) or dimensions,
             float((estimate or {}).get("average_instruction_characters") or USUAL_INSTRUCTION_CHARACTERS),
         )
-        if rows:
+        # A step that ran twice found its own answers in the cache: how many calls a row needs cannot be read from that.
+        if rows and not repeated:
             learned.expected_calls += rows * expected.calls_per_row
             learned.calls += calls + cached
         learned.expected_prompt += calls * expected.prompt_characters
@@ -222,5 +230,12 @@ async def _learn(
     return learned
 
 
-def _facets_of(spec: dict[str, Any]) -> int:
-    return int((spec.get("augment") or {}).get("sets_per_instruction") or 3)
+def _augment_of(spec: dict[str, Any]) -> AugmentParameters:
+    """What the default model needs of a stored spec, which an earlier version may have written."""
+    stored, usual = spec.get("augment") or {}, AugmentParameters()
+    return AugmentParameters(
+        sets_per_instruction=stored.get("sets_per_instruction") or usual.sets_per_instruction,
+        sampling=SamplingParameters(
+            max_tokens=(stored.get("sampling") or {}).get("max_tokens") or usual.sampling.max_tokens
+        ),
+    )

@@ -101,3 +101,17 @@ def test_a_job_that_reached_its_budget_ends_well_with_a_higher_one(driver: Drive
     retried = multifacet(url, tmp_path, "retry", job_id, "--budget-usd", str(estimate / 1e6 * 10))
     assert retried.returncode == 0, retried.stderr
     assert driver.finished(job_id)["state"] == "succeeded"
+
+
+def test_stored_answers_are_removed_by_command_and_the_same_job_pays_again(driver: Driver, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    arguments = ("submit", "job.yaml", "--upload", "own.jsonl", "--watch")
+    assert multifacet(driver.system.api_url, tmp_path, *arguments).returncode == 0
+    calls = driver.simulator_calls()
+    assert multifacet(driver.system.api_url, tmp_path, *arguments).returncode == 0
+    assert driver.simulator_calls() == calls
+    purged = multifacet(driver.system.api_url, tmp_path, "purge-cache")
+    assert purged.returncode == 0
+    assert int(purged.stdout.split()[0].replace(",", "")) > 0
+    assert multifacet(driver.system.api_url, tmp_path, *arguments).returncode == 0
+    assert driver.simulator_calls() > calls

@@ -1,17 +1,15 @@
 """The pages in a real browser, over a running system."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests.end_to_end.conftest import Driver
+from tests.support.browser import browser_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
-
-_BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +21,8 @@ def finished_job(embedded: Driver) -> str:
 
 @pytest.fixture
 def page(driver: Driver) -> Iterator[Page]:
-    if _BROWSER is None:
-        pytest.skip("no Chromium on this machine")
-    faults: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_BROWSER, args=["--no-sandbox"])
-        opened = browser.new_page(base_url=driver.system.api_url, viewport={"width": 1280, "height": 900})
-        opened.set_default_timeout(30_000)
-        opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        opened.on("pageerror", lambda error: faults.append(str(error)))
-        opened.on(
-            "request",
-            lambda request: (
-                faults.append(request.url)
-                if not request.url.startswith((driver.system.api_url, "data:", "blob:"))
-                else None
-            ),
-        )
+    with browser_page(driver.system.api_url) as opened:
         yield opened
-        browser.close()
-    assert faults == []
 
 
 def test_the_list_leads_to_a_job_and_its_name_is_only_text(page: Page, finished_job: str) -> None:

@@ -21,6 +21,10 @@ def _spec(**changes: object) -> JobSpec:
     )
 
 
+LEARNED_SPEC = _spec(stop_after=StageKind.RESPOND)
+ROWS = 40
+
+
 async def _estimate(bench: Bench, spec: JobSpec, rows: int, providers: Providers | None = None) -> Estimate:
     engine = create_async_engine(bench.database_url)
     async with AsyncSession(engine) as session:
@@ -49,6 +53,11 @@ async def test_more_rows_cost_more_and_a_front_part_less(bench: Bench) -> None:
     assert [stage.stage for stage in front.stages] == ["augment"]
 
 
+async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench) -> None:
+    many = await _estimate(bench, _spec(augment={"sets_per_instruction": 9}), 10)
+    assert [(stage.stage, stage.calls) for stage in many.stages] == [("augment", 30), ("compose", 90), ("respond", 90)]
+
+
 async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:
     judge = ModelChoice(provider="fake", model="unpriced")
     found = await _estimate(bench, _spec(judge=judge, respond=RespondParameters(judge_margin=0.5)), 10)
@@ -64,14 +73,14 @@ async def test_an_unknown_model_is_refused(bench: Bench) -> None:
     assert refused.value.pointer == "/teacher/model"
 
 
-async def test_once_learned_the_estimate_is_what_the_like_job_costs(bench: Bench, server: ScriptedServer) -> None:
-    """A job whose calls are three times as dear as the default model says, with a quarter of them made twice."""
-    rows = 40
+async def _after_a_job(bench: Bench, server: ScriptedServer, *, calls: int) -> None:
+    """A succeeded job of ROWS rows whose stage `respond` made so many calls, three times as dear as the default model says."""
     body = chat_body("answer " * 900)
     body["usage"] = {"prompt_tokens": 2000, "completion_tokens": 1800}
     server.respond = lambda number, sent: web.json_response(body)
-    spec = _spec(stop_after=StageKind.RESPOND)
-    await bench.add_job(state="succeeded", spec=spec.model_dump(mode="json"), taxonomy=TAXONOMY.model_dump(mode="json"))
+    await bench.add_job(
+        state="succeeded", spec=LEARNED_SPEC.model_dump(mode="json"), taxonomy=TAXONOMY.model_dump(mode="json")
+    )
     await bench.fetch("UPDATE job SET estimate = '{\"average_instruction_characters\": 120}' WHERE id = %s", bench.job)
     await bench.fetch(
         "INSERT INTO stage (id, job_id, ordinal, name, kind, service, needs, barrier, parameters, state, partitioned, "
@@ -79,15 +88,37 @@ async def test_once_learned_the_estimate_is_what_the_like_job_costs(bench: Bench
         "'{}', false, '{}', 'succeeded', true, 1, 1, '{}', %s)",
         f"stage_{bench.job}",
         bench.job,
-        rows,
+        ROWS,
     )
     async with bench.worker() as (_, model):
-        for number in range(rows * 3 + rows * 3 // 4):
+        for number in range(calls):
             await model.complete(ask("p" * 8000, sample_index=str(number)))
+
+
+async def test_once_learned_the_estimate_is_what_the_like_job_costs(bench: Bench, server: ScriptedServer) -> None:
+    """A quarter of the calls was made twice, for quality."""
+    await _after_a_job(bench, server, calls=ROWS * 3 + ROWS * 3 // 4)
     usage = await bench.usage()
-    found = await _estimate(bench, spec, rows)
+    found = await _estimate(bench, LEARNED_SPEC, ROWS)
     respond = next(stage for stage in found.stages if stage.stage == "respond")
     assert respond.learned
     assert respond.calls == usage["calls"] == 150
     assert respond.cost_micro_usd == pytest.approx(usage["cost_micro_usd"], rel=0.2)
     assert found.characters_per_token != 4.0
+
+
+async def test_calls_that_a_step_repeated_after_a_loss_are_not_expected_again(
+    bench: Bench, server: ScriptedServer
+) -> None:
+    await _after_a_job(bench, server, calls=ROWS * 3 + ROWS)
+    await bench.fetch(
+        "INSERT INTO step (id, job_id, stage_id, shard, queue, state, priority, dispatch_no, failures, losses, "
+        "crash_repeats) VALUES ('step_lost', %s, %s, 0, 'generation', 'succeeded', 3, 2, 0, 1, 0)",
+        bench.job,
+        f"stage_{bench.job}",
+    )
+    for state in ("lost", "succeeded"):
+        await bench.fetch("INSERT INTO attempt (step_id, worker_id, state) VALUES ('step_lost', 'w', %s)", state)
+    respond = (await _estimate(bench, LEARNED_SPEC, ROWS)).stages[-1]
+    assert respond.learned
+    assert respond.calls == ROWS * 3

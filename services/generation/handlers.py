@@ -1,12 +1,12 @@
 """The row stage `respond`: the gold response of each living facet, to its system message and the row's instruction."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from services.generation import judging
-from services.generation.judging import judge_response
+from services.generation.judging import Answer, Judge
 from services.generation.validation import (
     compare_responses,
     judge_completion,
@@ -46,6 +46,7 @@ class _Response(msgspec.Struct, frozen=True):
     text: str
     finish_reason: str
     tokens: list[str]
+    attempt: int
 
 
 async def respond(row: InstructionRow, context: RowContext) -> InstructionRow:
@@ -85,18 +86,17 @@ async def respond(row: InstructionRow, context: RowContext) -> InstructionRow:
             fault = await asyncio.to_thread(_inspect, text, row, work, context)
         elif fault is None:
             fault = _inspect(text, row, work, context)
-        if fault is None and parameters.judge_margin is not None:
-            fault = await _judge(text, row, work, living, context, attempt)
         if fault is not None:
             return fault
-        return _Response(text, completion.finish_reason, [] if alone else tokens_to_compare(text))
+        return _Response(text, completion.finish_reason, [] if alone else tokens_to_compare(text), attempt)
 
     def compare(response: _Response, accepted: Sequence[_Response]) -> Fault | None:
         return compare_responses(
             response.tokens, [other.tokens for other in accepted], parameters.maximum_sibling_similarity
         )
 
-    outcomes = await settle_facets(list(works), make, compare, parameters.quality_retries)
+    judge = None if parameters.judge_margin is None else _margin_gate(row, works, parameters.judge_margin, context)
+    outcomes = await settle_facets(list(works), make, compare, parameters.quality_retries, judge)
     for index, outcome in outcomes.items():
         _finish(works[index], outcome, context)
     return row
@@ -118,32 +118,31 @@ def _inspect(text: str, row: InstructionRow, work: _Work, context: RowContext) -
     return failed if context.spec.respond.enforce_checks else None
 
 
-async def _judge(
-    text: str, row: InstructionRow, work: _Work, living: Sequence[Facet], context: RowContext, attempt: int
-) -> Fault | None:
-    judge, least = context.judge, context.spec.respond.judge_margin
-    if judge is None or least is None:
+def _margin_gate(
+    row: InstructionRow, works: Mapping[int, _Work], least: float, context: RowContext
+) -> Callable[[Mapping[int, _Response]], Awaitable[Mapping[int, Fault]]]:
+    """Names the responses that do not honour their system message by `least` more than the best of their siblings does."""
+    if context.judge is None:
         raise StepFailed("judge_missing", "respond.judge_margin is set, but the step was given no judge: set `judge`")
-    result = await judge_response(
-        judge,
-        row,
-        text,
-        work.facet,
-        [facet for facet in living if facet is not work.facet],
-        job_seed=context.spec.seed,
-        attempt=attempt,
-        usage=work.judge_usage,
-    )
-    if isinstance(result, Fault):
-        return result
-    work.scores = result.scores()
-    if result.margin is not None and result.margin < least:
-        return Fault(
-            "below_judge_margin",
-            f"own system message scores {result.own:.2f}, the best sibling's {result.own - result.margin:.2f};"
-            f" a margin of {least:.2f} is asked for",
-        )
-    return None
+    judge = Judge(context.judge, row, context.spec.seed, {index: work.judge_usage for index, work in works.items()})
+
+    async def gate(responses: Mapping[int, _Response]) -> Mapping[int, Fault]:
+        answers = {index: Answer(response.text, response.attempt) for index, response in responses.items()}
+        faults: dict[int, Fault] = {}
+        for index, result in (await judge.judge([works[index].facet for index in answers], answers)).items():
+            if isinstance(result, Fault):
+                faults[index] = result
+                continue
+            works[index].scores = result.scores()
+            if result.margin is not None and result.margin < least:
+                faults[index] = Fault(
+                    "below_judge_margin",
+                    f"under its system message it scores {result.own:.2f}, a sibling's response"
+                    f" {result.own - result.margin:.2f}; a margin of {least:.2f} is asked for",
+                )
+        return faults
+
+    return gate
 
 
 def _finish(work: _Work, outcome: _Response | Fault, context: RowContext) -> None:

@@ -1,6 +1,7 @@
-"""Does the response follow its own system message more than its siblings' do theirs? One blind judge call per system message."""
+"""Does the response follow its system message, and do its siblings' responses not? One blind judge call per response and system
+message, so that a margin compares two responses under one and the same demand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -37,15 +38,15 @@ SCHEMA: dict[str, Any] = Verdict.model_json_schema()
 
 
 class Judging(msgspec.Struct, frozen=True):
-    """What a judge said of one response. `own` and `siblings` are means over preferences, on the scale 1 to 5; `siblings` by
-    facet index."""
+    """How well responses honour the preferences of one system message: its own response (`own`) and those of its siblings, by
+    their facet index. Means over the same preferences, on the scale 1 to 5."""
 
     own: float
     siblings: dict[int, float]
 
     @property
     def margin(self) -> float | None:
-        """Own score minus the best of the siblings'; None without siblings."""
+        """Own response minus the best of the siblings'; None without siblings."""
         return self.own - max(self.siblings.values()) if self.siblings else None
 
     def scores(self) -> dict[str, float]:
@@ -56,32 +57,60 @@ class Judging(msgspec.Struct, frozen=True):
         return result
 
 
-async def judge_response(
-    judge: LanguageModel,
-    row: InstructionRow,
-    response: str,
-    own: Facet,
-    siblings: Sequence[Facet],
-    *,
-    job_seed: int,
-    attempt: int,
-    usage: Usage,
-) -> Judging | Fault:
-    """Score one response against its own system message and against each sibling's.
+class Answer(msgspec.Struct, frozen=True):
+    """A response of one facet; `attempt` tells it from the ones before."""
 
-    The judge sees one system message per call and is not told whose it is. A call that fails becomes a fault whose reason is
-    `judge_` and the error's code; `judge_incomplete` where a verdict does not score every preference once.
-    """
+    text: str
+    attempt: int
 
-    async def score(facet: Facet) -> float | Fault:
-        sample_index = f"judge:{own.index}:{facet.index}:{attempt}"
+
+class Judge:
+    """Scores the responses of one row under each of its system messages, each response under each message once."""
+
+    def __init__(self, model: LanguageModel, row: InstructionRow, job_seed: int, usage: Mapping[int, Usage]) -> None:
+        """`usage` by facet index: the calls about a facet's system message count for that facet."""
+        self._model = model
+        self._row = row
+        self._job_seed = job_seed
+        self._usage = usage
+        self._scores: dict[tuple[int, int, int], float] = {}
+
+    async def judge(self, facets: Sequence[Facet], answers: Mapping[int, Answer]) -> dict[int, Judging | Fault]:
+        """What comes of every facet's system message under its own response and under those of its siblings.
+
+        The judge sees one system message and one response per call and is not told whether they belong together. A call
+        that fails becomes a fault of the facet whose system message it was about: its reason is `judge_` and the error's code, or
+        `judge_incomplete` where a verdict does not score every preference once.
+        """
+        order = [(facet, index) for facet in facets for index in answers]
+        results = await concurrently(
+            [self._score(facet, answers[facet.index], index, answers[index]) for facet, index in order]
+        )
+        found: dict[int, dict[int, float]] = {facet.index: {} for facet in facets}
+        faults: dict[int, Fault] = {}
+        for (facet, index), result in zip(order, results, strict=True):
+            if isinstance(result, Fault):
+                faults.setdefault(facet.index, result)
+            else:
+                found[facet.index][index] = result
+        return {
+            own: faults.get(own) or Judging(scores.pop(own), scores)
+            for own, scores in ((own, found[own]) for own in found)
+        }
+
+    async def _score(self, facet: Facet, own: Answer, index: int, answer: Answer) -> float | Fault:
+        """Mean score of the answer of facet `index` over the preferences of `facet`, 1 to 5."""
+        key = (facet.index, index, answer.attempt)
+        if key in self._scores:
+            return self._scores[key]
+        sample_index = f"judge:{facet.index}:{index}:{own.attempt}:{answer.attempt}"
         descriptions = [preference.description for preference in facet.preferences]
         request = CompletionRequest(
             messages=PROMPT.messages(
                 request={
-                    "instruction": row.instruction,
+                    "instruction": self._row.instruction,
                     "system": facet.system,
-                    "response": response,
+                    "response": answer.text,
                     "preferences": descriptions,
                 }
             ),
@@ -90,13 +119,14 @@ async def judge_response(
             temperature=SAMPLING.temperature,
             top_p=SAMPLING.top_p,
             max_tokens=SAMPLING.max_tokens,
-            seed=seed_of(job_seed, "judge", row.row_id, sample_index),
+            seed=seed_of(self._job_seed, "judge", self._row.row_id, sample_index),
             schema_name=SCHEMA_NAME,
             schema=SCHEMA,
         )
+        usage = self._usage[facet.index]
         usage.attempts += 1
         try:
-            verdict, completion = await judge.complete_structured(request, Verdict)
+            verdict, completion = await self._model.complete_structured(request, Verdict)
         except LanguageModelError as error:
             fault = fault_of(error)
             return Fault(f"judge_{fault.reason}", fault.detail, fault.final)
@@ -104,12 +134,5 @@ async def judge_response(
         scored = {entry.preference: entry.score for entry in verdict.verdicts}
         if sorted(scored) != list(range(len(descriptions))) or len(verdict.verdicts) != len(descriptions):
             return Fault("judge_incomplete", f"scored preferences {sorted(scored)} of {len(descriptions)}")
-        return fmean(scored.values())
-
-    results = await concurrently([score(facet) for facet in (own, *siblings)])
-    numbers: list[float] = []
-    for result in results:
-        if isinstance(result, Fault):
-            return result
-        numbers.append(result)
-    return Judging(numbers[0], {facet.index: number for facet, number in zip(siblings, numbers[1:], strict=True)})
+        self._scores[key] = fmean(scored.values())
+        return self._scores[key]

@@ -64,7 +64,15 @@ class RefusalRules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     maximum_characters: int = Field(gt=0)
+    parts: dict[str, str] = {}
+    """Expressions that openings take up by name, in braces."""
     openings: tuple[str, ...] = Field(min_length=1)
+
+    def pattern(self) -> re.Pattern[str]:
+        expressions = "|".join(self.openings)
+        for name, expression in self.parts.items():
+            expressions = expressions.replace("{" + name + "}", expression)
+        return re.compile(r"[\s\"“*>]*(?:" + expressions + ")", re.IGNORECASE | re.DOTALL)
 
 
 class _Refusals(NamedTuple):
@@ -76,8 +84,7 @@ class _Refusals(NamedTuple):
 def _refusals() -> _Refusals:
     text = files("services.generation").joinpath("refusals.yaml").read_text(encoding="utf-8")
     rules = RefusalRules.model_validate(yaml.safe_load(text))
-    pattern = re.compile(r"[\s\"“*>]*(?:" + "|".join(rules.openings) + ")", re.IGNORECASE | re.DOTALL)
-    return _Refusals(rules.maximum_characters, pattern)
+    return _Refusals(rules.maximum_characters, rules.pattern())
 
 
 def is_refusal(text: str) -> bool:

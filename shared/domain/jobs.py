@@ -117,12 +117,15 @@ class RespondParameters(SpecModel):
     judge_margin: float | None = Field(
         default=None,
         ge=0,
-        description="with a judge: own system message must score so much above the siblings'; null asks no judge",
+        description="with a judge: under its system message a response must score so much above its siblings'; null asks none",
     )
 
 
 class AssembleParameters(SpecModel):
-    pairing: Literal["random", "mirrored"] = "random"
+    pairing: Literal["random", "mirrored"] = Field(
+        default="mirrored",
+        description="`mirrored`: every ordered pair of an instruction's responses; `random`: one of them, drawn by seed",
+    )
     test_instruction_share: float = Field(default=0.05, ge=0, lt=1)
     held_out_preference_share: float = Field(default=0.05, ge=0, lt=1)
 

@@ -119,14 +119,16 @@ async def settle_facets(
     make: Callable[[int, int], Awaitable[T | Fault]],
     compare: Callable[[T, Sequence[T]], Fault | None],
     quality_retries: int,
+    judge: Callable[[Mapping[int, T]], Awaitable[Mapping[int, Fault]]] | None = None,
 ) -> Mapping[int, T | Fault]:
     """A value or a fault for each facet of one row.
 
     `make(index, attempt)` makes one try at a facet; attempt counts from 0 to `quality_retries` and belongs in the sample index of
     its calls, so that a rejected answer is never served again. All facets run at once. Then each value is held against
     those of the siblings before it by `compare(value, accepted)`: the first of two that are too alike stays, the later is
-    tried again while it has tries left. Errors of the model become faults; StepFailed, StepDeferred and cancellation
-    pass through.
+    tried again while it has tries left. Once none is, `judge` looks at all values that stand, by index, and names the faults
+    of those that cannot stand beside the others; they are tried again likewise, and it is asked anew until it finds none.
+    Errors of the model become faults; StepFailed, StepDeferred and cancellation pass through.
     """
 
     async def run(index: int, first_try: int) -> _Outcome[T]:
@@ -136,20 +138,26 @@ async def settle_facets(
         return {}
     outcomes = dict(zip(indices, await concurrently([run(index, 0) for index in indices]), strict=True))
     while True:
-        accepted: list[T] = []
-        again: list[int] = []
+        accepted: dict[int, T] = {}
+        faults: dict[int, Fault] = {}
         for index in indices:
-            outcome = outcomes[index]
-            if isinstance(outcome.value, Fault):
+            value = outcomes[index].value
+            if isinstance(value, Fault):
                 continue
-            fault = compare(outcome.value, accepted) if accepted else None
+            fault = compare(value, list(accepted.values())) if accepted else None
             if fault is None:
-                accepted.append(outcome.value)
-            elif outcome.next_try > quality_retries:
-                outcome.value = fault
+                accepted[index] = value
+            else:
+                faults[index] = fault
+        if judge is not None and accepted and not faults:
+            faults.update(await judge(accepted))
+        if not faults:
+            return {index: outcomes[index].value for index in indices}
+        again: list[int] = []
+        for index, fault in faults.items():
+            if fault.final or outcomes[index].next_try > quality_retries:
+                outcomes[index].value = fault
             else:
                 again.append(index)
-        if not again:
-            return {index: outcomes[index].value for index in indices}
         retried = await concurrently([run(index, outcomes[index].next_try) for index in again])
         outcomes.update(zip(again, retried, strict=True))

@@ -20,16 +20,16 @@ class Pair(msgspec.Struct, frozen=True):
 def draw_pairs(
     facets: Sequence[Facet], pairing: Literal["random", "mirrored"], seed: int, row_id: str, split: str
 ) -> list[Pair]:
-    """One ordered pair of different facets, drawn by seed, or both orders of it for `mirrored`.
+    """Ordered pairs of different facets: one drawn by seed for `random`, all of them for `mirrored`.
 
+    With `mirrored` every response is chosen as often as it is rejected, so nothing about it alone tells which it is.
     Pairs whose two responses or whose two system messages are equal state no preference and are never drawn; an empty
     list means that no pair of these facets can be made.
     """
-    orders = [(own, other) for own in facets for other in facets if own is not other and _differ(own, other)]
-    if not orders:
-        return []
-    own, other = random.Random(seed_of(seed, "pair", row_id, split)).choice(orders)
-    return [Pair(own, other), Pair(other, own)] if pairing == "mirrored" else [Pair(own, other)]
+    orders = [Pair(own, other) for own in facets for other in facets if own is not other and _differ(own, other)]
+    if pairing == "mirrored" or not orders:
+        return orders
+    return [random.Random(seed_of(seed, "pair", row_id, split)).choice(orders)]
 
 
 def _differ(own: Facet, other: Facet) -> bool:

@@ -179,7 +179,7 @@ async def test_rejected_facets_are_left_alone() -> None:
 
 def _verdict(own: int, other: int) -> Callable[[CompletionRequest], dict[str, Any]]:
     def script(request: CompletionRequest) -> dict[str, Any]:
-        _, response_of, system_of, _ = request.sample_index.split(":")
+        _, system_of, response_of, *_ = request.sample_index.split(":")
         score = own if response_of == system_of else other
         count = len(block_of(request)["preferences"])
         return {"verdicts": [{"preference": n, "feedback": "seen", "score": score} for n in range(count)]}
@@ -191,12 +191,12 @@ async def test_the_judge_scores_every_response_against_every_system_message() ->
     row, teacher, judge = await _respond(_good, judge=_verdict(5, 2), judge_margin=1.0)
     assert judge is not None
     assert len(teacher.requests) == 3
-    assert sorted(judge.sample_indices) == sorted(f"judge:{a}:{b}:0" for a in range(3) for b in range(3))
-    block = block_of(judge.requests[0])
+    assert sorted(judge.sample_indices) == sorted(f"judge:{a}:{b}:0:0" for a in range(3) for b in range(3))
+    block = block_of(judge.requests[1])
     assert block == {
         "instruction": INSTRUCTION,
         "system": "Person 0 speaks.",
-        "response": row.facets[0].response,
+        "response": row.facets[1].response,
         "preferences": ["Wish 0 about style.", "Wish 0 about depth."],
     }
     assert {(one.request_class, one.schema_name, one.temperature) for one in judge.requests} == {
@@ -217,6 +217,36 @@ async def test_a_response_below_the_margin_is_asked_for_again_then_rejected() ->
     assert len(teacher.requests) == 6
     assert _reasons(row) == ["below_judge_margin"] * 3
     assert row.facets[0].scores["judge_margin"] == 0.0
+
+
+async def test_a_margin_compares_two_responses_under_one_and_the_same_system_message() -> None:
+    """Whatever is easy to please scores high for every response: that is no merit of the one that was written for it."""
+    scores = {("0", "0"): 5, ("0", "1"): 5, ("1", "0"): 2, ("1", "1"): 3}
+
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        _, system_of, response_of, *_ = request.sample_index.split(":")
+        count = len(block_of(request)["preferences"])
+        score = scores[system_of, response_of]
+        return {"verdicts": [{"preference": n, "feedback": "seen", "score": score} for n in range(count)]}
+
+    row, _, _ = await _respond(_good, _row(2), judge=script, judge_margin=1.0, quality_retries=0)
+    assert _reasons(row) == ["below_judge_margin", None]
+    assert row.facets[0].scores == {"judge_own": 5.0, "judge_sibling_1": 5.0, "judge_margin": 0.0}
+
+
+async def test_only_what_changed_is_judged_again() -> None:
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        _, system_of, response_of, _, attempt = request.sample_index.split(":")
+        count = len(block_of(request)["preferences"])
+        score = 5 if system_of == response_of and (system_of != "2" or attempt == "1") else 2
+        return {"verdicts": [{"preference": n, "feedback": "seen", "score": score} for n in range(count)]}
+
+    row, teacher, judge = await _respond(_good, judge=script, judge_margin=1.0, quality_retries=1)
+    assert judge is not None
+    assert _reasons(row) == [None] * 3
+    assert sorted(teacher.sample_indices) == ["respond:0:0", "respond:1:0", "respond:2:0", "respond:2:1"]
+    assert len(judge.requests) == 9 + 3
+    assert sum("respond:2:1" in one for one in teacher.sample_indices) == 1
 
 
 async def test_no_judge_is_asked_without_a_margin() -> None:

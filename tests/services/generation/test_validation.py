@@ -4,7 +4,6 @@ import pytest
 
 from services.generation.validation import (
     compare_responses,
-    is_refusal,
     judge_completion,
     judge_text,
     long_sentences,
@@ -46,38 +45,6 @@ def _fault(
 def test_how_the_answer_ended(completion: Completion, reason: str | None) -> None:
     fault = judge_completion(completion, completion.text.strip(), RespondParameters())
     assert (fault.reason if fault else None) == reason
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I cannot assist with this.",
-        "I’m unable to provide an answer to that.",
-        "Sorry, I can't comply with this request.",
-        '"I am sorry, but as a careful assistant I cannot do that."',
-        "As an AI language model, I don't have opinions on that.",
-        "I must decline to write this.",
-        "Unfortunately, I won't be able to help you with that.",
-    ],
-)
-def test_short_refusals_are_found(text: str) -> None:
-    assert is_refusal(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I am sorry to hear about your tree. Cut the dead wood first.",
-        "I can't stress enough how useful a sharp saw is.",
-        "Sorry for the mess your cat made! Use vinegar.",
-        "Unfortunately, the museum closed in 2019.",
-        "I'm sorry, but I can't say it more briefly: " + "cut one branch after another. " * 20,
-        "No, the moon does not shine by itself.",
-        "You can't help but admire it.",
-    ],
-)
-def test_answers_are_no_refusals(text: str) -> None:
-    assert not is_refusal(text)
 
 
 def test_an_answer_in_another_language_is_found() -> None:

@@ -155,10 +155,8 @@ def test_dpo_and_orpo_hold_the_same_pairs(made: tuple[WholeResult, Path]) -> Non
         assert dpo == orpo
 
 
-def test_random_pairing_makes_one_pair_per_instruction_and_split_or_counts_why_not(
-    made: tuple[WholeResult, Path],
-) -> None:
-    result, folder = made
+def test_random_pairing_makes_one_pair_per_instruction_and_split_or_counts_why_not(tmp_path: Path) -> None:
+    result, folder = assemble(tmp_path, make_rows(60), pairing="random")
     groups = Counter((record["row_id"], record["split"]) for record in both(folder, "collection"))
     pairs = Counter(
         (origin["row_id"], origin["split"]) for origin in records(folder / "exports" / "dpo" / "provenance.parquet")
@@ -168,8 +166,11 @@ def test_random_pairing_makes_one_pair_per_instruction_and_split_or_counts_why_n
     assert sum(result.summary["unpaired"].values()) == len(groups) - len(pairs)
 
 
-def test_mirrored_pairing_holds_both_orders_of_each_pair(tmp_path: Path) -> None:
-    _, folder = assemble(tmp_path, make_rows(40), pairing="mirrored")
+def test_mirrored_pairing_holds_every_ordered_pair_of_an_instruction(tmp_path: Path) -> None:
+    shares = {"held_out_preference_share": 0, "test_instruction_share": 0}
+    result, _ = assemble(tmp_path / "whole", make_rows(10, facets=3), pairing="mirrored", **shares)
+    assert result.summary["pairs"]["train"] == 10 * 6
+    _, folder = assemble(tmp_path / "split", make_rows(40), pairing="mirrored")
     origins = records(folder / "exports" / "dpo" / "provenance.parquet")
     orders = Counter((o["split"], o["row_id"], o["chosen_facet_index"], o["rejected_facet_index"]) for o in origins)
     assert orders

@@ -4,6 +4,7 @@ import math
 from functools import lru_cache
 from importlib.resources import files
 from random import Random
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -12,12 +13,17 @@ SHARE_OF_DESCRIPTIONS = 0.6
 """The least that a target asks for, as a share of what the descriptions take: below that no teacher can weave all of them in."""
 
 
+Shape = Literal["prose", "paragraphs", "bullets", "numbered", "labelled"]
+
+
 class Form(BaseModel):
     """One shape of a system message; lengths in characters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    shape: Shape
+    """What of the form shows in the text: `services.composition.validation.judge_form` looks for it."""
     guidance: str = Field(min_length=20)
     minimum_characters: int = Field(ge=80)
     maximum_characters: int

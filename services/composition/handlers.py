@@ -6,7 +6,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from services.composition.forms import Form, draw_forms, draw_target
-from services.composition.validation import compare_system_messages, judge_system_message
+from services.composition.validation import compare_system_messages, judge_form, judge_system_message
 from shared.domain.checks import canonical_sentence
 from shared.domain.identifiers import seed_of
 from shared.domain.plan import StageKind
@@ -36,6 +36,7 @@ class _Work(msgspec.Struct):
 
     facet: Facet
     form: Form
+    target: int
     messages: Any
     usage: Usage
     seed: int = 0
@@ -44,7 +45,8 @@ class _Work(msgspec.Struct):
 async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Fill `system` and `system_form` of every living facet, or reject it.
 
-    Rejection reasons: those of `judge_system_message` and `compare_system_messages`, and the codes of the model's errors.
+    Rejection reasons: those of `judge_system_message`, `judge_form` and `compare_system_messages`, and the codes of the
+    model's errors.
     """
     parameters = context.spec.compose
     forms = draw_forms(seed_of(context.spec.seed, "form", row.row_id), len(row.facets))
@@ -73,7 +75,11 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
         answer, completion = await context.teacher.complete_structured(request, SystemMessage)
         work.usage.add(completion)
         text = answer.system.strip()
-        fault = judge_system_message(text, work.facet.preferences, row.instruction, parameters)
+        preferences = work.facet.preferences
+        fault = judge_system_message(text, preferences, row.instruction, parameters)
+        if fault is None:
+            described = sum(len(preference.description) for preference in preferences)
+            fault = judge_form(text, work.form.shape, work.target, described)
         return text if fault is None else fault
 
     outcomes = await settle_facets(list(works), make, compare_system_messages, parameters.quality_retries)
@@ -93,22 +99,23 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
 def _prepare(row: InstructionRow, facet: Facet, form: Form, context: RowContext) -> _Work:
     parameters = context.spec.compose
     descriptions = [preference.description for preference in facet.preferences]
+    target = draw_target(
+        form,
+        seed_of(context.spec.seed, "length", row.row_id, facet.index),
+        description_characters=sum(map(len, descriptions)),
+        minimum=parameters.minimum_characters,
+        maximum=parameters.maximum_characters,
+    )
     request = {
         "form": form.name,
-        "target_characters": draw_target(
-            form,
-            seed_of(context.spec.seed, "length", row.row_id, facet.index),
-            description_characters=sum(map(len, descriptions)),
-            minimum=parameters.minimum_characters,
-            maximum=parameters.maximum_characters,
-        ),
+        "target_characters": target,
         "descriptions": descriptions,
         "required_sentences": [
             canonical_sentence(preference.check) for preference in facet.preferences if preference.check is not None
         ],
     }
     messages = PROMPT.messages(guidance=form.guidance.strip(), request=request)
-    return _Work(facet=facet, form=form, messages=messages, usage=Usage())
+    return _Work(facet=facet, form=form, target=target, messages=messages, usage=Usage())
 
 
 HANDLERS = (RowStageHandler(StageKind.COMPOSE, compose, {"system_message": PROMPT.version}),)

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import yaml
 
+from services.composition.forms import Shape
 from shared.domain.checks import canonical_sentence, find_checks
 from shared.domain.jobs import ComposeParameters
 from shared.domain.rows import Preference
@@ -22,6 +23,15 @@ MAXIMUM_SHARED_RUNS = 0.3
 MINIMUM_WORDS_TO_COMPARE = 5
 MAXIMUM_SIBLING_SIMILARITY = 0.8
 """ROUGE-L above which two system messages of one instruction count as the same."""
+
+LEAST_OF_TARGET, MOST_OF_TARGET = 0.5, 2.0
+"""A length outside these multiples of the target was not aimed at: language models miss a count of characters, not by half."""
+MOST_OF_DESCRIPTIONS = 1.5
+"""So much of the descriptions' length is allowed whatever the target was: the wishes must all find room."""
+_BULLET = re.compile(r"^\s*[-*•–]\s+\S", re.MULTILINE)
+_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+\S", re.MULTILINE)
+_LABEL = re.compile(r"^\W*[^\s:.!?][^:.!?\n]{1,48}:\W*\s\S", re.MULTILINE)
+_PARAGRAPH_END = re.compile(r"\S[ \t]*\n\s*(?=\S)")
 
 _CODE = re.compile(r"```|^\s{0,3}(?:def |class |import |#include|SELECT )", re.MULTILINE)
 _ANSWER_OPENING = re.compile(
@@ -93,6 +103,31 @@ def judge_system_message(
                 f" at least {MINIMUM_COVERAGE:.0%} is asked for",
             )
     return _restatement(text, instruction)
+
+
+def judge_form(text: str, shape: Shape, target: int, description_characters: int) -> Fault | None:
+    """`wrong_form` where the text does not have the shape that was asked for, `length_off_target` where it is less than half or
+    more than twice as long as asked (what the descriptions take is always allowed). Without this, a teacher that writes one
+    and the same kind of message for every form would go unseen."""
+    bullets, numbers, labels = (len(pattern.findall(text)) for pattern in (_BULLET, _NUMBER, _LABEL))
+    paragraphs = 1 + len(_PARAGRAPH_END.findall(text.strip()))
+    seen = f"{paragraphs} paragraphs or lines, {bullets} bullets, {numbers} numbered lines, {labels} labelled lines"
+    fits = {
+        "prose": bullets + numbers <= 1,
+        "paragraphs": bullets + numbers <= 1 and paragraphs >= 2,
+        "bullets": bullets >= 2,
+        "numbered": numbers >= 2,
+        "labelled": labels >= 2,
+    }
+    if not fits[shape]:
+        return Fault("wrong_form", f"the form asks for {shape}; seen: {seen}")
+    least = LEAST_OF_TARGET * target
+    most = max(MOST_OF_TARGET * target, MOST_OF_DESCRIPTIONS * description_characters)
+    if not least <= len(text) <= most:
+        return Fault(
+            "length_off_target", f"{len(text)} characters where {target} were asked for; {least:.0f} to {most:.0f} pass"
+        )
+    return None
 
 
 def compare_system_messages(text: str, accepted: Sequence[str]) -> Fault | None:

@@ -1,11 +1,13 @@
 """The compose stage over a scripted teacher: what goes out, retries, siblings, rejections, provenance."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from services.composition.forms import load_forms
 from services.composition.handlers import HANDLERS, PROMPT
 from shared.domain.checks import canonical_sentence, validate_check
 from shared.domain.errors import StepFailed
@@ -21,17 +23,23 @@ INSTRUCTION = "How do I prune an old apple tree that has not been cut for many y
 CHECK = validate_check("maximum_words", {"words": 120})
 
 
-def _row(facets: int = 3) -> InstructionRow:
+def _row(facets: int = 3, words: int = 6) -> InstructionRow:
     row = InstructionRow(row_id_of(INSTRUCTION), INSTRUCTION, "demo", "demo", 0)
     for index in range(facets):
-        words = [f"w{seed_of(index, number):x}"[:7] for number in range(12)]
+        made = [f"w{seed_of(index, number):x}"[:7] for number in range(2 * words)]
         row.facets.append(
             Facet(
                 index=index,
                 preferences=[
-                    Preference("style", "s", "k", f"Wants {' '.join(words[:6])}.", "p"),
+                    Preference("style", "s", "k", f"Wants {' '.join(made[:words])}.", "p"),
                     Preference(
-                        "depth", "d", "k", f"Wants {' '.join(words[6:])}. {canonical_sentence(CHECK)}", "p", "", CHECK
+                        "depth",
+                        "d",
+                        "k",
+                        f"Wants {' '.join(made[words:])}. {canonical_sentence(CHECK)}",
+                        "p",
+                        "",
+                        CHECK,
                     ),
                 ],
             )
@@ -39,8 +47,22 @@ def _row(facets: int = 3) -> InstructionRow:
     return row
 
 
+SHAPES = {form.name: form.shape for form in load_forms()}
+
+
+def _written(request: CompletionRequest, parts: Sequence[str]) -> dict[str, str]:
+    """The parts in the form and at the length that the request asks for."""
+    block = block_of(request)
+    shape = SHAPES[block["form"]]
+    missing = round(block["target_characters"]) - len(" ".join(parts))
+    parts = [*parts, f"Thanks{' a lot' * max(0, missing // 6)}."]
+    marks = {"bullets": "- ", "numbered": "1. ", "labelled": "Wish: "}
+    mark, end = marks.get(shape, ""), "\n" if shape in marks or shape == "paragraphs" else " "
+    return {"system": end.join(mark + part for part in parts)}
+
+
 def _good(request: CompletionRequest) -> dict[str, str]:
-    return {"system": f"For {request.sample_index}: " + " ".join(block_of(request)["descriptions"]) + " Thanks a lot."}
+    return _written(request, [f"For {request.sample_index}.", *block_of(request)["descriptions"]])
 
 
 async def _compose(
@@ -57,7 +79,7 @@ async def test_every_living_facet_gets_one_message() -> None:
     assert {(one.request_class, one.schema_name) for one in teacher.requests} == {("compose", "system_message")}
     for facet in row.facets:
         assert facet.system is not None
-        assert facet.system.startswith(f"For compose:{facet.index}:0")
+        assert f"For compose:{facet.index}:0" in facet.system
     assert len({facet.system_form for facet in row.facets}) == 3
     row_ledger(row, "compose").check()
 
@@ -101,16 +123,30 @@ async def test_a_bad_message_is_asked_for_again_then_rejected() -> None:
     assert row_ledger(row, "compose").reasons == {"restates_task": 1}
 
 
+async def test_a_teacher_with_one_form_and_length_for_everything_is_found_out() -> None:
+    reasons: Counter[str] = Counter()
+    for number in range(20):
+        row = _row()
+        row.row_id = row_id_of(str(number))
+        row, _ = await _compose(
+            lambda request: {"system": " ".join([*block_of(request)["descriptions"], "Thanks a lot." * 8])}, row
+        )
+        reasons.update(facet.rejection.reason if facet.rejection else facet.system_form or "" for facet in row.facets)
+    assert reasons["wrong_form"] > 15
+    assert reasons["length_off_target"] > 10
+    assert not {"bullet_brief", "terse_rules", "audience_sheet", "mentor_portrait"} & set(reasons)
+
+
 async def test_the_later_of_two_alike_messages_is_written_again() -> None:
-    row = _row(2)
+    row = _row(2, words=50)
     row.facets[1].preferences = list(row.facets[0].preferences)
 
     def script(request: CompletionRequest) -> Any:
-        text = " ".join(block_of(request)["descriptions"])
+        parts = block_of(request)["descriptions"]
         other = " ".join(f"x{number}" for number in range(60))
-        return {"system": text if request.sample_index.endswith(":0") else f"{other} {text}"}
+        return _written(request, parts if request.sample_index.endswith(":0") else [*parts, other])
 
-    row, teacher = await _compose(script, row)
+    row, teacher = await _compose(script, row, maximum_characters=1500)
     assert sorted(teacher.sample_indices) == ["compose:0:0", "compose:1:0", "compose:1:1"]
     assert row.facets[0].system != row.facets[1].system
     assert row.alive

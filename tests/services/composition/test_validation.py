@@ -2,10 +2,12 @@
 
 import pytest
 
+from services.composition.forms import Shape
 from services.composition.validation import (
     compare_system_messages,
     content_stems,
     coverage,
+    judge_form,
     judge_system_message,
 )
 from shared.domain.checks import canonical_sentence, validate_check
@@ -75,3 +77,44 @@ def test_siblings_must_differ() -> None:
     assert fault is not None
     assert fault.reason == "similar_system_message"
     assert compare_system_messages(GOOD, ["Write in the manner of a stern judge who quotes statutes."]) is None
+
+
+PROSE = "You write for a careful reader: plain words help. " * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "reason"),
+    [
+        (PROSE, "prose", None),
+        (PROSE, "paragraphs", "wrong_form"),
+        (PROSE, "bullets", "wrong_form"),
+        (PROSE, "numbered", "wrong_form"),
+        (PROSE, "labelled", "wrong_form"),
+        (f"{PROSE[:100]}\n\n{PROSE[:100]}", "paragraphs", None),
+        (f"Keep to this:\n- {PROSE[:90]}\n- {PROSE[:90]}", "bullets", None),
+        (f"Keep to this:\n- {PROSE[:90]}\n- {PROSE[:90]}", "prose", "wrong_form"),
+        (f"1. {PROSE[:90]}\n2) {PROSE[:90]}", "numbered", None),
+        (f"1. {PROSE[:90]}\n2) {PROSE[:90]}", "paragraphs", "wrong_form"),
+        (f"Reader: {PROSE[:90]}\n**What helps:** {PROSE[:90]}", "labelled", None),
+        (f"Who they are: {PROSE}", "labelled", "wrong_form"),
+    ],
+)
+def test_the_shape_that_was_asked_for_must_show(text: str, shape: Shape, reason: str | None) -> None:
+    fault = judge_form(text, shape, 200, 100)
+    assert (fault.reason if fault else None) == reason
+
+
+@pytest.mark.parametrize(
+    ("characters", "target", "described", "reason"),
+    [
+        (99, 200, 0, "length_off_target"),
+        (100, 200, 0, None),
+        (400, 200, 0, None),
+        (401, 200, 0, "length_off_target"),
+        (900, 200, 600, None),
+        (901, 200, 600, "length_off_target"),
+    ],
+)
+def test_the_length_must_be_aimed_at(characters: int, target: int, described: int, reason: str | None) -> None:
+    fault = judge_form("x" * characters, "prose", target, described)
+    assert (fault.reason if fault else None) == reason

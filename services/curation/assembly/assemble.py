@@ -1,7 +1,7 @@
 """The whole step `assemble`: from the parts of the last row stage to the collection and its exports.
 
 Two passes over the parts, both streaming: the first reads which instructions live (one integer each is kept), the second
-flattens, splits, pairs and writes. Memory does not grow with the collection beyond that integer.
+flattens, splits, pairs and writes. Memory does not grow with the collection beyond that and one integer per system message.
 """
 
 import shutil
@@ -29,6 +29,7 @@ from services.curation.assembly.pairs import draw_pairs
 from services.curation.assembly.splits import HeldOut, Split, SplitLevel, held_out_seeds, place, split_instructions
 from shared.artifacts.tables import TableWriter, iterate_records, iterate_rows
 from shared.domain.errors import StepFailed
+from shared.domain.identifiers import seed_of
 from shared.domain.ledger import Ledger
 from shared.domain.rows import Facet, InstructionRow
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
@@ -37,6 +38,21 @@ READ_BATCH = 200
 """Instructions read at once, each with its nested facets."""
 
 PROGRESS_EVERY = 500
+
+
+class SystemMessages:
+    """Those seen so far: a model cannot learn to tell people apart who say the same, so each is taken once."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def is_new(self, system: str) -> bool:
+        """Whether this one was not seen before; it is from now on."""
+        key = seed_of("system", system)
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
 
 
 class Placed:
@@ -70,6 +86,7 @@ def run(context: WholeContext) -> WholeResult:
     origin_constants = {"teacher": constants["teacher"], "job_id": context.job_id}
 
     ledger = Ledger()
+    messages = SystemMessages()
     facets: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     unpaired: Counter[str] = Counter()
@@ -92,7 +109,7 @@ def run(context: WholeContext) -> WholeResult:
         for done, row in enumerate(_rows(parts), start=1):
             if done % PROGRESS_EVERY == 0:
                 context.progress(done, total, "instructions assembled")
-            complete = _complete_facets(row, ledger)
+            complete = _complete_facets(row, messages, ledger)
             if not complete:
                 continue
             is_test = instructions.is_test(row.row_id)
@@ -200,27 +217,34 @@ def _living_row_ids(parts: Sequence[InputObject]) -> Iterator[str]:
         "row_id",
         *(f"facets.list.element.{field}" for field in ("rejection", "system", "response")),
     ]
+    messages = SystemMessages()
     for part in parts:
         for record in iterate_records(part.path, needed, READ_BATCH):
-            if any(
-                facet["rejection"] is None and facet["system"] and facet["response"] for facet in record["facets"] or ()
-            ):
+            complete = [
+                facet["system"]
+                for facet in record["facets"] or ()
+                if facet["rejection"] is None and facet["system"] and facet["response"]
+            ]
+            if [system for system in complete if messages.is_new(system)]:
                 yield record["row_id"]
 
 
-def _complete_facets(row: InstructionRow, ledger: Ledger) -> list[Facet]:
-    """The row's living facets that hold all a record needs; both they and the others are counted."""
+def _complete_facets(row: InstructionRow, messages: SystemMessages, ledger: Ledger) -> list[Facet]:
+    """The row's living facets that hold all a record needs and say what none before did; both they and the others are counted."""
     complete: list[Facet] = []
     rejected = 0
     for facet in row.facets:
         if not facet.alive:
             continue
-        if facet.system and facet.response:
-            complete.append(facet)
-        else:
-            rejected += 1
+        if not facet.system or not facet.response:
             reason = "no_response" if facet.system else "no_system_message"
-            ledger.reasons[reason] = ledger.reasons.get(reason, 0) + 1
+        elif messages.is_new(facet.system):
+            complete.append(facet)
+            continue
+        else:
+            reason = "duplicate_system_message"
+        rejected += 1
+        ledger.reasons[reason] = ledger.reasons.get(reason, 0) + 1
     if complete or rejected:
         ledger.rows_in += 1
         ledger.rows_out += bool(complete)
@@ -261,7 +285,7 @@ def _nothing_left(ledger: Ledger, stages: Mapping[str, Ledger]) -> str:
         if stage.facets_rejected
     ]
     if ledger.facets_rejected:
-        told.append(f"assemble found {ledger.facets_rejected} without a system message or response")
+        told.append(f"assemble itself rejected {ledger.facets_rejected}: {dict(sorted(ledger.reasons.items()))}")
     return (
         "no facet lives that could go into a collection: "
         + ("; ".join(told) or "the stages before made none")

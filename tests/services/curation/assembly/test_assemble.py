@@ -194,6 +194,21 @@ def test_one_facet_per_instruction_gives_a_collection_without_pairs(tmp_path: Pa
     assert len(both(folder, "exports/sft")) == 20
 
 
+def test_a_system_message_is_taken_once_whatever_the_instruction(tmp_path: Path) -> None:
+    rows = make_rows(8, facets=2)
+    for row in rows[:4]:
+        row.facets[1].system = "You like plain words."
+    for facet in rows[7].facets:
+        facet.system = "You like plain words."
+    result, folder = assemble(tmp_path, rows)
+    systems = [record["system"] for record in both(folder, "collection")]
+    assert len(systems) == len(set(systems)) == 16 - 5
+    assert result.ledger.reasons == {"duplicate_system_message": 5}
+    assert result.ledger.rows_rejected == 1
+    assert result.summary["instructions"]["total"] == 7
+    result.ledger.check()
+
+
 def test_nothing_alive_fails_with_what_was_seen(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="no facet lives") as caught:
         assemble(tmp_path, make_rows(5, rejected_share=1.0))

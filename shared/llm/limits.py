@@ -50,7 +50,7 @@ return {granted_requests, granted_tokens, redis.call('ZCARD', KEYS[2])}
 
 
 class Permits:
-    """Permits of one provider and model in one process. `refilled` is called when new ones have come.
+    """Permits of one provider's account in one process. `refilled` is called when new ones have come.
 
     `take` never waits: it says no and fetches more in the background.
     """
@@ -83,7 +83,7 @@ class Permits:
 
     @property
     def live_workers(self) -> int:
-        """Workers that leased permits of this model lately, as last seen."""
+        """Workers that leased permits of this provider lately, as last seen."""
         return self._live_workers
 
     def take(self, tokens: int) -> bool:

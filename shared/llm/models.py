@@ -30,7 +30,8 @@ from shared.llm.protocol import (
     RequestRejected,
     RetriesExhausted,
 )
-from shared.llm.providers import Providers, ResolvedModel
+from shared.llm.providers import ProviderLimits, Providers, ResolvedModel
+from shared.llm.step_calls import StepCalls
 from shared.llm.structured import (
     NotValid,
     parse_output,
@@ -100,6 +101,7 @@ class LanguageModels:
         self._transport = Transport(settings.maximum_in_flight)
         self._admission = Admission(settings.maximum_in_flight)
         self._provider_slots: dict[str, Slots] = {}
+        self._permits: dict[str, Permits] = {}
         self._endpoints: dict[tuple[str, str], _Endpoint] = {}
         self._redis: Any = None
         self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds)
@@ -129,8 +131,8 @@ class LanguageModels:
         """Flush and stop. No call may be open."""
         for endpoint in self._endpoints.values():
             endpoint.gate.close()
-            if endpoint.gate.permits is not None:
-                await endpoint.gate.permits.close()
+        for permits in self._permits.values():
+            await permits.close()
         await self.cache.close()
         await self.usage.close()
         await self._transport.close()
@@ -151,8 +153,10 @@ class LanguageModels:
         stage: str,
         budget_micro_usd: int | None,
         turn: int = 0,
+        calls: StepCalls | None = None,
     ) -> "BoundModel":
-        """The model of a choice, for one stage of one job. Of waiting calls those with the lowest `turn` go first.
+        """The model of a choice, for one stage of one job. Of waiting calls those with the lowest `turn` go first; `calls` is
+        shared by the models of one step.
 
         Raises:
             InputRefused: unknown provider or model.
@@ -175,6 +179,7 @@ class LanguageModels:
             project_id=project_id,
             stage=stage,
             turn=turn,
+            calls=calls or StepCalls(),
         )
 
     def send_rates(self) -> dict[str, float]:
@@ -193,15 +198,22 @@ class LanguageModels:
                 self._provider_slots[resolved.provider_name] = slots
             endpoint = _Endpoint(resolved, self._admission, slots, self._settings)
             if limits.requests_per_minute or limits.tokens_per_minute:
-                endpoint.gate.permits = Permits(
-                    self._open_redis(),
-                    endpoint.name,
-                    requests_per_minute=limits.requests_per_minute,
-                    tokens_per_minute=limits.tokens_per_minute,
-                    refilled=self._admission.let_in,
-                )
+                endpoint.gate.permits = self._permits_of(resolved.provider_name, limits)
             self._endpoints[key] = endpoint
         return endpoint
+
+    def _permits_of(self, provider: str, limits: ProviderLimits) -> Permits:
+        """Those of a provider's account: all its models, as teacher and as judge, draw on them."""
+        permits = self._permits.get(provider)
+        if permits is None:
+            permits = self._permits[provider] = Permits(
+                self._open_redis(),
+                provider,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                refilled=self._admission.let_in,
+            )
+        return permits
 
     def _open_redis(self) -> Any:
         """Only providers with configured limits need Redis here."""
@@ -214,6 +226,16 @@ class LanguageModels:
                 self._settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
             )
         return self._redis
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """What came of one try. `reply` is None where the connection failed, `answer` where there is none in it."""
+
+    reply: Reply | None
+    problem: str
+    sent_at: float
+    ended_at: float
+    answer: Answer | None = None
 
 
 class BoundModel:
@@ -229,6 +251,7 @@ class BoundModel:
         project_id: str,
         stage: str,
         turn: int,
+        calls: StepCalls,
     ) -> None:
         self._models = models
         self._resolved = resolved
@@ -237,6 +260,7 @@ class BoundModel:
         self._project_id = project_id
         self._stage = stage
         self._turn = turn
+        self._calls = calls
         self._usage_keys: dict[str, UsageKey] = {}
         self._paid: dict[str, tuple[int, int]] = {}  # request class -> calls, micro-USD
 
@@ -261,7 +285,16 @@ class BoundModel:
             RetriesExhausted: it failed for passing reasons until its tries or its deadline were used up.
             StepDeferred: the circuit is open, or the provider asks to wait longer than the deadline.
             StepFailed: `budget_exhausted`, `authentication_failed`, `quota_exhausted`.
+
+        What ends the step is raised only when the step's open calls were answered and stored: raising it cancels them.
         """
+        try:
+            return await self._complete(request)
+        except (StepDeferred, StepFailed) as error:
+            await self._calls.wind_down(error, self._models.settings.cancel_grace_seconds)
+            raise
+
+    async def _complete(self, request: CompletionRequest) -> Completion:
         if request.schema is not None and self._resolved.provider.structured_output == "prompt":
             messages = with_schema_in_prompt(request)
             request = msgspec.structs.replace(request, messages=messages, schema=None, schema_name=None)
@@ -429,42 +462,28 @@ class BoundModel:
         left = settings.llm_call_deadline_seconds
         failures = tries = 0
         while True:
-            endpoint.breaker.check()
-            await models.cache.room()
-            await endpoint.gate.enter(tokens, tries > 0, self._turn)
-            sent_at = time.monotonic()
-            used_tokens = 0
-            reply: Reply | None = None
+            probing = await endpoint.breaker.check()
             try:
-                reply = await models.transport.post(
-                    endpoint.url, body, headers, min(settings.llm_request_timeout_seconds, max(0.05, left))
-                )
-                if reply.status == 200:
-                    answer = decode_answer(reply.body)
-                    used_tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0) or tokens
-                    endpoint.pace.accepted(sent_at, time.monotonic())
-                    endpoint.breaker.succeeded()
-                    return reply.body, answer
-                problem = f"{reply.status}: {error_summary(reply.body)}"
-            except (TransportFailed, IncompleteAnswer) as error:
-                problem = str(error)
-            finally:
-                endpoint.gate.leave()
-                if endpoint.gate.permits is not None:
-                    endpoint.gate.permits.settle(tokens, used_tokens)
-            now = time.monotonic()
-            left -= now - sent_at
+                sent = await self._send(body, headers, tokens, tries > 0, left)
+            except BaseException:
+                if probing:
+                    endpoint.breaker.gave_up()
+                raise
+            reply, problem, now = sent.reply, sent.problem, sent.ended_at
+            if sent.answer is not None and reply is not None:
+                return reply.body, sent.answer
+            left -= now - sent.sent_at
             tries += 1
             counters = self._counters(request.request_class)
             counters.retries += 1
             if reply is not None and reply.status == 429:
                 counters.rate_limited += 1
-                endpoint.pace.rejected(sent_at, now)
+                endpoint.pace.rejected(sent.sent_at, now)
                 endpoint.breaker.rejected()
                 pause = self._pause_of_rejection(reply, tries, left)
             else:
                 if reply is not None:
-                    endpoint.pace.accepted(sent_at, now)
+                    endpoint.pace.accepted(sent.sent_at, now)
                     if reply.status != 200:
                         self._raise_for(reply, problem)
                 failures += 1
@@ -478,6 +497,36 @@ class BoundModel:
                 )
             await asyncio.sleep(pause)
             left -= pause
+
+    async def _send(self, body: bytes, headers: dict[str, str], tokens: int, is_retry: bool, left: float) -> "_Sent":
+        """One try: through the gate, over the wire, and the answer read if there is one."""
+        models, endpoint = self._models, self._endpoint
+        await models.cache.room()
+        self._calls.admit()
+        await endpoint.gate.enter(tokens, is_retry, self._turn)
+        sent_at = time.monotonic()
+        used_tokens = 0
+        reply: Reply | None = None
+        try:
+            self._calls.admit()
+            seconds = min(models.settings.llm_request_timeout_seconds, max(0.05, left))
+            with self._calls.open_call():
+                reply = await models.transport.post(endpoint.url, body, headers, seconds)
+            if reply.status == 200:
+                answer = decode_answer(reply.body)
+                used_tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0) or tokens
+                ended_at = time.monotonic()
+                endpoint.pace.accepted(sent_at, ended_at)
+                endpoint.breaker.succeeded()
+                return _Sent(reply, "", sent_at, ended_at, answer)
+            problem = f"{reply.status}: {error_summary(reply.body)}"
+        except (TransportFailed, IncompleteAnswer) as error:
+            problem = str(error)
+        finally:
+            endpoint.gate.leave()
+            if endpoint.gate.permits is not None:
+                endpoint.gate.permits.settle(tokens, used_tokens)
+        return _Sent(reply, problem, sent_at, time.monotonic())
 
     def _raise_for(self, reply: Reply, problem: str) -> None:
         """Raise what no retry can cure; return for the rest (408, 409, 5xx)."""

@@ -132,7 +132,10 @@ async def _process_all(
             for _ in range(min(maximum_rows_at_once, len(rows))):
                 group.create_task(process_rows())
     except ExceptionGroup as errors:
-        raise _gravest(errors) from None
+        gravest = _gravest(errors)
+        if lease.stop.is_set() and isinstance(gravest, StepDeferred):
+            raise StepStopped from None  # a step that shall stop is refused new calls
+        raise gravest from None
     if len(done) < len(rows):
         raise StepStopped
     return total(done)

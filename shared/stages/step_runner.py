@@ -21,6 +21,7 @@ from shared.domain.plan import StageKind
 from shared.llm.models import LanguageModels
 from shared.llm.protocol import LanguageModel
 from shared.llm.providers import load_providers
+from shared.llm.step_calls import StepCalls
 from shared.metadata.repositories.steps import Claim, Progress, StepRepository
 from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
@@ -166,6 +167,8 @@ class StepRunner:
         async def report(ledger: Ledger, progress: dict[str, Any]) -> None:
             await self._report(claim, ledger, progress)
 
+        calls = StepCalls(lease.stop.is_set)
+
         def bind(choice: ModelChoice) -> LanguageModel:
             return models.bind(
                 choice,
@@ -174,6 +177,7 @@ class StepRunner:
                 stage=claim.stage,
                 budget_micro_usd=claim.budget_micro_usd,
                 turn=claim.attempt_id,
+                calls=calls,
             )
 
         spec = data.spec

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
     driver.faults({})
     assert driver.client.post(f"/v1/jobs/{job_id}/retry", {})["state"] in {"queued", "running"}
     counts_add_up(driver.finished(job_id))
+
+
+def test_an_outage_of_the_teacher_delays_a_job_and_costs_it_no_row(driver: Driver) -> None:
+    driver.faults({"default": {"shares": {"server_error": 1.0}}})
+    job_id = driver.submit(seed=31, max_reject_rate=0.0)
+    driver.until(job_id, lambda job: job["stages"][1]["state"] == "running")
+    time.sleep(8)
+    during = driver.simulator_calls()
+    time.sleep(3)
+    assert driver.simulator_calls() - during < 10, "calls must be held back"
+    driver.faults({})
+    job = driver.finished(job_id)
+    assert job["state"] == "succeeded"
 
 
 def test_too_many_refusals_fail_the_job_with_a_reason(driver: Driver) -> None:

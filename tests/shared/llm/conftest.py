@@ -17,6 +17,7 @@ from shared.llm.database import connection_string
 from shared.llm.models import BoundModel, LanguageModels
 from shared.llm.protocol import CompletionRequest
 from shared.llm.providers import Providers
+from shared.llm.step_calls import StepCalls
 from shared.settings import Settings
 
 Responder = Callable[[int, dict[str, Any]], Awaitable[web.StreamResponse] | web.StreamResponse]
@@ -125,13 +126,16 @@ class Bench:
         finally:
             await models.close()
 
-    def bind(self, models: LanguageModels, budget: int | None = None, model: str = "m") -> BoundModel:
+    def bind(
+        self, models: LanguageModels, budget: int | None = None, model: str = "m", calls: StepCalls | None = None
+    ) -> BoundModel:
         return models.bind(
             ModelChoice(provider="fake", model=model),
             project_id=self.project,
             job_id=self.job,
             stage="respond",
             budget_micro_usd=budget,
+            calls=calls,
         )
 
     async def fetch(self, query: str, *parameters: object) -> list[dict[str, Any]]:

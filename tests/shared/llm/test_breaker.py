@@ -1,5 +1,7 @@
 """The circuit breaker, on a clock of its own."""
 
+import asyncio
+
 import pytest
 
 from shared.domain.errors import StepDeferred
@@ -31,58 +33,91 @@ def _fail_until_open(breaker: CircuitBreaker, clock: Clock) -> None:
     assert breaker.is_open
 
 
-def test_a_burst_of_failures_at_once_is_no_outage(breaker: CircuitBreaker) -> None:
+async def test_a_burst_of_failures_at_once_is_no_outage(breaker: CircuitBreaker) -> None:
     for _ in range(10 * FAILURES_TO_OPEN):
         breaker.failed("reset")
-    breaker.check()
+    await breaker.check()
 
 
-def test_a_streak_opens_and_says_how_long(breaker: CircuitBreaker, clock: Clock) -> None:
+async def test_a_streak_opens_and_says_how_long(breaker: CircuitBreaker, clock: Clock) -> None:
     _fail_until_open(breaker, clock)
     with pytest.raises(StepDeferred, match="502") as deferred:
-        breaker.check()
+        await breaker.check()
     assert deferred.value.seconds == 30.0
 
 
-def test_one_success_ends_the_streak(breaker: CircuitBreaker, clock: Clock) -> None:
+async def test_one_success_ends_the_streak(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(FAILURES_TO_OPEN):
         breaker.failed("502")
     breaker.succeeded()
     clock.now += 60
     breaker.failed("502")
-    breaker.check()
+    await breaker.check()
 
 
-def test_after_the_pause_one_call_probes(breaker: CircuitBreaker, clock: Clock) -> None:
+async def _waiting(breaker: CircuitBreaker, count: int) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.create_task(breaker.check()) for _ in range(count)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in tasks)
+    return tasks
+
+
+async def test_after_the_pause_one_call_probes_and_its_success_lets_the_others_go(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     _fail_until_open(breaker, clock)
     clock.now += 30
-    breaker.check()
-    with pytest.raises(StepDeferred):
-        breaker.check()
-    breaker.failed("502")
-    clock.now += 15
-    with pytest.raises(StepDeferred):
-        breaker.check()
-    clock.now += 15
-    breaker.check()
+    assert await breaker.check() is True
+    others = await _waiting(breaker, 5)
     breaker.succeeded()
-    breaker.check()
-    breaker.check()
+    assert await asyncio.gather(*others) == [False] * 5
+    assert await breaker.check() is False
 
 
-def test_a_lost_probe_does_not_close_the_circuit_for_ever(breaker: CircuitBreaker, clock: Clock) -> None:
+async def test_a_probe_that_fails_holds_the_others_back_for_another_pause(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     _fail_until_open(breaker, clock)
     clock.now += 30
-    breaker.check()
-    clock.now += 31
-    breaker.check()
+    await breaker.check()
+    others = await _waiting(breaker, 5)
+    breaker.failed("502")
+    for outcome in await asyncio.gather(*others, return_exceptions=True):
+        assert isinstance(outcome, StepDeferred)
+        assert outcome.seconds == 30.0
+    clock.now += 30
+    assert await breaker.check() is True
 
 
-def test_rejections_alone_open_only_after_a_long_time(breaker: CircuitBreaker, clock: Clock) -> None:
+async def test_a_probe_that_is_given_up_is_followed_by_another_at_once(breaker: CircuitBreaker, clock: Clock) -> None:
+    _fail_until_open(breaker, clock)
+    clock.now += 30
+    await breaker.check()
+    others = await _waiting(breaker, 3)
+    breaker.gave_up()
+    await asyncio.sleep(0.01)
+    probes = [task for task in others if task.done()]
+    assert [task.result() for task in probes] == [True]
+    breaker.succeeded()
+    assert sorted(await asyncio.gather(*others)) == [False, False, True]
+
+
+async def test_whoever_stops_waiting_takes_no_probe_along(breaker: CircuitBreaker, clock: Clock) -> None:
+    _fail_until_open(breaker, clock)
+    clock.now += 30
+    await breaker.check()
+    first, second = await _waiting(breaker, 2)
+    first.cancel()
+    await asyncio.sleep(0.01)
+    breaker.succeeded()
+    assert await second is False
+
+
+async def test_rejections_alone_open_only_after_a_long_time(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(10 * FAILURES_TO_OPEN):
         breaker.rejected()
-    breaker.check()
+    await breaker.check()
     clock.now += REJECTED_STREAK_SECONDS
     breaker.rejected()
     with pytest.raises(StepDeferred, match="429"):
-        breaker.check()
+        await breaker.check()

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -23,6 +24,7 @@ from shared.llm.protocol import (
     RequestRejected,
     RetriesExhausted,
 )
+from shared.llm.step_calls import StepCalls
 from tests.shared.llm.conftest import Bench, ScriptedServer, answer, ask, chat_body, sleep_then, too_many
 
 
@@ -261,6 +263,74 @@ async def test_an_outage_of_the_provider_defers_the_step(
             await model.complete(ask("another"))
     assert all(isinstance(result, StepDeferred) for result in found)
     assert server.calls == calls
+
+
+async def _as_rows_of_a_shard(model: models.BoundModel, rows: int) -> int:
+    """So many calls side by side, an error of one cancelling the others; returns how many were answered."""
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(model.complete(ask(str(row)))) for row in range(rows)]
+    return len([call.result() for call in calls])
+
+
+async def test_the_calls_of_a_step_go_on_when_the_outage_is_over(
+    bench: Bench, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that is refused must not take the probe along."""
+    monkeypatch.setattr(breaker, "STREAK_SECONDS", 0.05)
+    monkeypatch.setattr(models, "MOST_FAILURES", 1000)
+    down = True
+    server.respond = lambda number, body: _error(502) if down else sleep_then(0.05, answer("fine"))
+
+    async with bench.worker(llm_circuit_open_seconds=0.2) as (opened, _):
+        with pytest.raises(ExceptionGroup):
+            await _as_rows_of_a_shard(bench.bind(opened), 8)
+        await asyncio.sleep(0.25)
+        with pytest.raises(ExceptionGroup):  # the probe meets the outage too
+            await _as_rows_of_a_shard(bench.bind(opened), 8)
+        down = False
+        await asyncio.sleep(0.25)
+        assert await _as_rows_of_a_shard(bench.bind(opened), 8) == 8
+
+
+@pytest.mark.parametrize("end", [lambda: too_many("3600"), lambda: _error(401)])
+async def test_what_ends_a_step_lets_its_open_calls_be_answered_and_starts_no_other(
+    bench: Bench, server: ScriptedServer, end: Callable[[], web.Response]
+) -> None:
+    server.respond = lambda number, body: sleep_then(0.1, end()) if number == 4 else sleep_then(0.6, answer("fine"))
+    async with bench.worker(maximum_in_flight=8) as (opened, _):
+        with pytest.raises(ExceptionGroup):
+            await _as_rows_of_a_shard(bench.bind(opened), 30)
+        await opened.flush()
+        calls = server.calls
+        await asyncio.sleep(0.2)
+    assert server.calls == calls < 30
+    assert await bench.stored() == calls - 1
+
+
+async def test_a_step_that_shall_stop_makes_no_new_call(bench: Bench, server: ScriptedServer) -> None:
+    server.respond = lambda number, body: sleep_then(0.3, answer("fine"))
+    stopping = False
+    async with bench.worker(maximum_in_flight=4) as (opened, _):
+        model = bench.bind(opened, calls=StepCalls(lambda: stopping))
+        waiting = asyncio.gather(*(model.complete(ask(str(n))) for n in range(12)), return_exceptions=True)
+        while server.calls < 4:
+            await asyncio.sleep(0.01)
+        stopping = True
+        outcomes = await waiting
+    assert server.calls == 4
+    assert sum(isinstance(outcome, StepDeferred) for outcome in outcomes) == 8
+
+
+async def test_teacher_and_judge_of_one_provider_share_its_limits(bench: Bench, server: ScriptedServer) -> None:
+    limits = {"limits": {"requests_per_minute": 120}}
+    async with bench.worker(limits) as (opened, _):
+        both = [bench.bind(opened), bench.bind(opened, model="unpriced")]
+        calls = [asyncio.create_task(model.complete(ask(str(n)))) for n in range(20) for model in both]
+        await asyncio.sleep(4)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert 6 <= server.calls <= 11
 
 
 async def test_refusal_and_truncation_are_told_apart(bench: Bench, server: ScriptedServer) -> None:

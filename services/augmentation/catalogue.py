@@ -2,9 +2,9 @@
 
 import msgspec
 
-from shared.domain.checks import canonical_sentence, conflict, validate_check
+from shared.domain.checks import canonical_sentence, conflict, presumes_language, validate_check
 from shared.domain.rows import Check
-from shared.domain.taxonomy import SeedPreference, Taxonomy
+from shared.domain.taxonomy import SeedPreference, Subdimension, Taxonomy, seed_check
 
 
 class Seed(msgspec.Struct, frozen=True):
@@ -48,8 +48,11 @@ class Catalogue(msgspec.Struct, frozen=True):
         return bool(self.conflicts[first.number] >> second.number & 1)
 
 
-def build_catalogue(taxonomy: Taxonomy) -> Catalogue:
-    """The catalogue of a taxonomy.
+def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True) -> Catalogue:
+    """The catalogue of a taxonomy, for instructions in its own language or in others.
+
+    In other languages its phrases and reading levels mean nothing: seeds with such checks are left out, and with them a
+    subdimension that would lose a pole (unless its dimension had nothing else).
 
     Two seeds exclude each other when either names the other in `conflicts_with` or when no text can pass both their machine
     checks. Raises ValueError for a check that `shared.domain.checks` does not know (a parsed taxonomy has none).
@@ -59,12 +62,15 @@ def build_catalogue(taxonomy: Taxonomy) -> Catalogue:
     cells: dict[str, tuple[Cell, ...]] = {}
     for dimension in taxonomy.dimensions:
         of_dimension: list[Cell] = []
+        fit = {subdimension.name: _fitting(subdimension, own_language) for subdimension in dimension.subdimensions}
+        nothing_fits = not any(fit.values())
         for subdimension in dimension.subdimensions:
+            usable = subdimension.seeds if nothing_fits else fit[subdimension.name]
             for pole in subdimension.poles:
                 opposite = {other.name.casefold() for other in subdimension.poles if other.name != pole.name}
                 opposite |= {seed.name.casefold() for seed in subdimension.seeds if seed.pole != pole.name}
                 of_cell: list[Seed] = []
-                for seed in subdimension.seeds:
+                for seed in usable:
                     if seed.pole != pole.name:
                         continue
                     check = validate_check(seed.check.kind, seed.check.parameters) if seed.check else None
@@ -89,6 +95,16 @@ def build_catalogue(taxonomy: Taxonomy) -> Catalogue:
     return Catalogue(tuple(cells), cells, tuple(seeds), _conflicts(seeds, stated))
 
 
+def _fitting(subdimension: Subdimension, own_language: bool) -> tuple[SeedPreference, ...]:
+    """Its seeds that fit instructions of the language; none where a pole would be left without."""
+    if own_language:
+        return subdimension.seeds
+    fitting = tuple(
+        seed for seed in subdimension.seeds if (check := seed_check(seed)) is None or not presumes_language(check)
+    )
+    return fitting if {seed.pole for seed in fitting} == {seed.pole for seed in subdimension.seeds} else ()
+
+
 def _conflicts(seeds: list[Seed], stated: list[SeedPreference]) -> tuple[int, ...]:
     masks = [0] * len(seeds)
     for first in seeds:
@@ -105,16 +121,18 @@ def _conflicts(seeds: list[Seed], stated: list[SeedPreference]) -> tuple[int, ..
 
 
 _MAXIMUM_KEPT = 16
-_kept: dict[str, Catalogue] = {}
+_kept: dict[tuple[str, bool], Catalogue] = {}
 
 
-def catalogue_of(taxonomy: Taxonomy) -> Catalogue:
-    """The catalogue of a taxonomy, built once per version and process (the 16 built last are kept)."""
-    version = taxonomy.version
-    catalogue = _kept.get(version)
+def catalogue_of(taxonomy: Taxonomy, language: str | None = None) -> Catalogue:
+    """The catalogue of a taxonomy for instructions in a language (ISO 639-1; None: the taxonomy's own), built once per version
+    and process (the 16 built last are kept)."""
+    own_language = language is None or language == taxonomy.language
+    key = (taxonomy.version, own_language)
+    catalogue = _kept.get(key)
     if catalogue is None:
-        catalogue = build_catalogue(taxonomy)
+        catalogue = build_catalogue(taxonomy, own_language=own_language)
         while len(_kept) >= _MAXIMUM_KEPT:
             del _kept[next(iter(_kept))]
-        _kept[version] = catalogue
+        _kept[key] = catalogue
     return catalogue

@@ -42,7 +42,7 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
     `restates_instruction`, `similar_set`, `duplicate_set`, and the codes of the model's errors.
     """
     parameters = context.spec.augment
-    sampler = SeededSampler(catalogue_of(context.taxonomy), context.spec.seed)
+    sampler = SeededSampler(catalogue_of(context.taxonomy, row.language), context.spec.seed)
     assignments = sampler.assign(row.row_id, parameters.sets_per_instruction)
     sets = {assignment.index: _Set(assignment, Usage()) for assignment in assignments if assignment is not None}
     pending = list(sets.values())

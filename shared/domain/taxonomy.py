@@ -65,6 +65,11 @@ class Taxonomy(TaxonomyModel):
     name: str = Field(min_length=1, max_length=80)
     schema_version: Literal["taxonomy/1"] = "taxonomy/1"
     description: str = ""
+    language: str = Field(
+        default="en",
+        pattern=r"^[a-z]{2}$",
+        description="ISO 639-1 code of the language that phrases and reading levels of machine checks presume",
+    )
     dimensions: tuple[Dimension, ...] = Field(min_length=1)
 
     @cached_property

@@ -6,7 +6,14 @@ message, and `find_checks` to read the checks back from a text.
 
 from shared.domain.checks.conflicts import conflict, first_conflict
 from shared.domain.checks.outcome import CheckOutcome
-from shared.domain.checks.registry import CHECK_KINDS, canonical_sentence, evaluate, find_checks, validate_check
+from shared.domain.checks.registry import (
+    CHECK_KINDS,
+    canonical_sentence,
+    evaluate,
+    find_checks,
+    presumes_language,
+    validate_check,
+)
 from shared.domain.rows import Check
 
 __all__ = [
@@ -18,5 +25,6 @@ __all__ = [
     "evaluate",
     "find_checks",
     "first_conflict",
+    "presumes_language",
     "validate_check",
 ]

@@ -35,6 +35,10 @@ CHECK_KINDS: dict[str, CheckKind] = {
 }
 
 
+_PHRASE_KINDS = frozenset({"must_include", "must_avoid", "starts_with", "ends_with"})
+_LANGUAGE_BOUND_KINDS = frozenset({"language", "reading_level_at_most", "reading_level_at_least"})
+
+
 def _kind(name: str) -> CheckKind:
     kind = CHECK_KINDS.get(name)
     if kind is None:
@@ -49,6 +53,16 @@ def validate_check(kind: str, parameters: Mapping[str, object]) -> Check:
         return Check(kind, _kind(kind).validate(parameters))
     except ValueError as error:
         raise ValueError(f"check {kind!r}: {error}" if kind in CHECK_KINDS else str(error)) from None
+
+
+def presumes_language(check: Check) -> bool:
+    """Whether the check makes sense in texts of one language alone: phrases in words, reading levels, and the demand for a
+    language itself."""
+    if check.kind in _LANGUAGE_BOUND_KINDS:
+        return True
+    values = [value for value in check.parameters.values() if isinstance(value, str | list)]
+    phrases = [phrase for value in values for phrase in ([value] if isinstance(value, str) else value)]
+    return check.kind in _PHRASE_KINDS and any(character.isalpha() for phrase in phrases for character in phrase)
 
 
 def canonical_sentence(check: Check) -> str:

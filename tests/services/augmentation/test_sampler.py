@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.augmentation.catalogue import Catalogue, build_catalogue, catalogue_of
+from services.augmentation.catalogue import Catalogue, build_catalogue
 from services.augmentation.sampler import SeededSampler, SetAssignment, differences, required_differences
 from shared.domain.checks import conflict
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
@@ -129,8 +129,3 @@ def test_redraw_ends_when_every_seed_of_the_dimension_was_refused() -> None:
     first = _sets(SMALL, 0, "row", 1)[0]
     refused = {seed.number for seed in SMALL.seeds if seed.dimension == "style"}
     assert SeededSampler(SMALL, 0).redraw("row", first, refused, [], 1) is None
-
-
-def test_catalogues_are_kept_by_version() -> None:
-    assert catalogue_of(small_taxonomy()) is catalogue_of(small_taxonomy())
-    assert catalogue_of(small_taxonomy()) is not catalogue_of(default_taxonomy())

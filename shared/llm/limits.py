@@ -7,12 +7,16 @@ grants itself the limit divided by the workers last seen.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from shared.llm.database import DurableConnection
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +54,8 @@ return {granted_requests, granted_tokens, redis.call('ZCARD', KEYS[2])}
 
 
 class Permits:
-    """Permits of one provider's account in one process. `refilled` is called when new ones have come.
+    """Permits of one provider's account in one process. `refilled` is called when new ones have come; `count_workers` is asked
+    while Redis is away.
 
     `take` never waits: it says no and fetches more in the background.
     """
@@ -63,7 +68,7 @@ class Permits:
         requests_per_minute: int | None,
         tokens_per_minute: int | None,
         refilled: Callable[[], None],
-        live_workers: int = 1,
+        count_workers: Callable[[], Awaitable[int]],
     ) -> None:
         self._redis = redis
         self._script = redis.register_script(_LEASE)
@@ -72,7 +77,8 @@ class Permits:
         self._token_rate = (tokens_per_minute or 0) / 60.0
         self._most_tokens = tokens_per_minute or 0
         self._refilled = refilled
-        self._live_workers = max(1, live_workers)
+        self._count_workers = count_workers
+        self._live_workers = 1
         self._worker = uuid4().hex
         self._requests = 0.0
         self._tokens = 0.0
@@ -145,6 +151,8 @@ class Permits:
             except (RedisError, OSError, TimeoutError) as error:
                 _log.warning("limits_without_redis", error=str(error)[:200], live_workers=self._live_workers)
                 self._redis_retry_at = time.monotonic() + _RETRY_REDIS_SECONDS
+                # Counted anew: a worker that started during the outage never heard of the others from Redis.
+                self._live_workers = max(self._live_workers, await self._count_workers())
             else:
                 self._granted_alone_at = None
                 self._live_workers = max(1, int(live))
@@ -161,3 +169,17 @@ class Permits:
             min(float(requests), self._request_rate * share) if self._request_rate else float(requests),
             self._token_rate * share if self._token_rate else float(tokens),
         )
+
+
+async def count_workers(database_url: str) -> int:
+    """Worker processes that the database knows to live; at least one."""
+    connection = DurableConnection(database_url, "limits")
+
+    async def work(opened: psycopg.AsyncConnection[Any]) -> int:
+        row = await (await opened.execute("SELECT count(*) FROM worker")).fetchone()
+        return max(1, int(row[0])) if row else 1
+
+    try:
+        return await connection.run(work)
+    finally:
+        await connection.close()

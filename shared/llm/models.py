@@ -7,6 +7,7 @@ stored raw before anything is made of it. What fails for a passing reason frees 
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from shared.domain.jobs import ModelChoice
 from shared.llm.breaker import CircuitBreaker
 from shared.llm.cache import CompletionCache
 from shared.llm.gate import Admission, Gate, Slots
-from shared.llm.limits import Permits
+from shared.llm.limits import Permits, count_workers
 from shared.llm.pacing import SendRate
 from shared.llm.prices import cost_micro_usd
 from shared.llm.protocol import (
@@ -212,6 +213,7 @@ class LanguageModels:
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 refilled=self._admission.let_in,
+                count_workers=partial(count_workers, self._settings.database_url),
             )
         return permits
 

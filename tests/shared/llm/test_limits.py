@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from shared.llm.limits import Permits
+from shared.llm.limits import Permits, count_workers
+from tests.shared.llm.conftest import Bench
 
 
 @pytest.fixture
@@ -22,7 +23,19 @@ def _permits(
     redis: "Redis", name: str, requests: int | None, tokens: int | None = None
 ) -> tuple[Permits, asyncio.Event]:
     refilled = asyncio.Event()
-    return Permits(redis, name, requests_per_minute=requests, tokens_per_minute=tokens, refilled=refilled.set), refilled
+    permits = Permits(
+        redis,
+        name,
+        requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        refilled=refilled.set,
+        count_workers=_two_workers,
+    )
+    return permits, refilled
+
+
+async def _two_workers() -> int:
+    return 2
 
 
 async def _take(permits: Permits, refilled: asyncio.Event, tokens: int = 1) -> None:
@@ -77,13 +90,20 @@ async def test_a_call_larger_than_a_minutes_tokens_can_still_go(redis: "Redis") 
 
 async def test_without_redis_each_worker_grants_itself_its_share() -> None:
     nowhere: Redis = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2)
-    refilled = asyncio.Event()
-    permits = Permits(
-        nowhere, "x", requests_per_minute=6000, tokens_per_minute=None, refilled=refilled.set, live_workers=2
-    )
+    permits, refilled = _permits(nowhere, "x", 6000)
     started = time.monotonic()
     for _ in range(30):
         await _take(permits, refilled)
     assert 50 * (time.monotonic() - started) + 5 >= 30
     await permits.close()
     await nowhere.aclose()
+
+
+async def test_the_database_tells_how_many_workers_live(bench: Bench) -> None:
+    assert await count_workers(bench.database_url) == 1
+    for number in range(3):
+        await bench.fetch(
+            "INSERT INTO worker (id, host, process_id, roles, slots, busy, draining) VALUES (%s, 'h', 1, '{}', 1, 0, false)",
+            f"worker_{number}",
+        )
+    assert await count_workers(bench.database_url) == 3

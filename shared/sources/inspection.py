@@ -11,6 +11,7 @@ from shared.sources.mapping import CompiledMapping, MappedRow, compile_mapping
 from shared.sources.readers import (
     BadRecord,
     FileFormat,
+    ReadProgress,
     Record,
     count_rows,
     detect_format,
@@ -62,7 +63,8 @@ def inspect_file(path: Path, source: Source, pointer: str) -> SourceInspection:
     unusable: dict[str, int] = {}
     first_faults: list[str] = []
     read = 0
-    for record in islice(read_records(path, file_format, pointer, mapping.columns), wanted):
+    progress = ReadProgress()
+    for record in islice(read_records(path, file_format, pointer, mapping.columns, progress), wanted):
         read += 1
         reason, detail, text = _look(record, mapping)
         if reason:
@@ -74,7 +76,7 @@ def inspect_file(path: Path, source: Source, pointer: str) -> SourceInspection:
         raise InputRefused(f"the file has no rows (columns: {columns}); upload one with at least one row", pointer)
     if not texts:
         raise unusable_file(columns, unusable, first_faults[0], mapping, pointer)
-    rows, exact = _estimate(path, file_format, read, wanted)
+    rows, exact = _estimate(path, file_format, read, wanted, progress.bytes)
     if source.limit is not None and rows >= source.limit:
         rows, exact = source.limit, exact or read >= source.limit
     return SourceInspection(
@@ -139,13 +141,11 @@ def _columns_of_first_rows(path: Path, file_format: FileFormat, pointer: str) ->
     return list(columns)
 
 
-def _estimate(path: Path, file_format: FileFormat, read: int, wanted: int) -> tuple[int, bool]:
+def _estimate(path: Path, file_format: FileFormat, read: int, wanted: int, read_bytes: int) -> tuple[int, bool]:
     if file_format == "parquet":
         return count_rows(path, file_format, 0, 0)
     if read < wanted:
         return read, True
     if file_format == "json":
         return sum(1 for _ in read_records(path, file_format, "")), True
-    with path.open("rb") as file:  # as many lines as rows were read: near enough for an estimate
-        seen = sum(len(line) for line in islice(file, read))
-    return count_rows(path, file_format, seen, read)
+    return count_rows(path, file_format, read_bytes, read)

@@ -11,6 +11,7 @@ from shared.domain.errors import InputRefused
 from shared.domain.jobs import Source
 from shared.sources.bundled import bundled_file, bundled_names
 from shared.sources.inspection import inspect_file
+from shared.sources.readers import BadRecord, read_records
 
 POINTER = "/sources/2"
 
@@ -35,6 +36,24 @@ def test_a_long_file_is_estimated(tmp_path: Path) -> None:
     )
     assert not seen.rows_exact
     assert seen.rows == pytest.approx(5000, rel=0.02)
+
+
+@pytest.mark.parametrize("data", ['"open,1\n' + "good,2\n" * 30, 'good,1\n"two\nlines",2\n\nshort\n"open'])
+def test_a_csv_file_is_counted_as_it_is_read(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("prompt,n\n" + data)
+    read = list(read_records(path, "csv", POINTER))
+    seen = inspect_file(path, Source(file="f"), POINTER)
+    assert (seen.rows, seen.rows_exact) == (len(read), True)
+    assert sum(seen.unusable_rows.values()) == sum(isinstance(record, BadRecord) for record in read)
+
+
+def test_the_estimate_knows_rows_of_several_lines_and_an_open_quote(tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("prompt,n\n" + "".join(f'"number {n:05d}\nin\nfour\nlines",1\n' for n in range(5000)))
+    assert inspect_file(path, Source(file="f"), POINTER).rows == pytest.approx(5000, rel=0.02)
+    path.write_text("prompt,n\n" + '"open,1\n' + "".join(f"number {n:05d},1\n" for n in range(5000)))
+    assert inspect_file(path, Source(file="f"), POINTER).rows == pytest.approx(5001, rel=0.02)
 
 
 def test_the_limit_of_the_source_counts(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Near-duplicate removal: MinHash proposes, exact Jaccard decides, the first of a group stays.
 
 Similarity is the Jaccard index of the sets of word 3-grams (Broder 1997, "On the resemblance and containment of
-documents"). Candidates come from banded MinHash signatures (rensa): a pair at the threshold is missed with a probability
-of at most 0.2%. A removed row is always verified against a row that stays.
+documents"); signs such as `+` and `<` count as words, because they tell one exercise from another. Candidates come from
+banded MinHash signatures (rensa): a pair at the threshold is missed with a probability of at most 0.2%. A removed row is
+always verified against a row that stays.
 """
 
 import tempfile
@@ -17,7 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash, RMinHashLSH
 
-from services.curation.shingles import FlatHashes, Hashes, ngram_hashes, unique_per_text, word_hashes
+from services.curation.shingles import (
+    FlatHashes,
+    Hashes,
+    ngram_hashes,
+    unique_per_text,
+    word_hashes,
+    words_and_signs_of,
+)
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -63,7 +71,7 @@ class NearDuplicates:
     def add(self, texts: Sequence[str]) -> None:
         """Append texts; they are numbered from 0 in the order of all calls."""
         for start in range(0, len(texts), _CHUNK_TEXTS):
-            words = word_hashes(texts[start : start + _CHUNK_TEXTS])
+            words = word_hashes(texts[start : start + _CHUNK_TEXTS], words_and_signs_of)
             sets = unique_per_text(ngram_hashes(words, SHINGLE_WORDS))
             self._file.write(sets.values.tobytes())
             self._lengths.append(np.diff(sets.offsets))

@@ -22,6 +22,7 @@ from services.curation.shingles import (
     FlatHashes,
     Hashes,
     ngram_hashes,
+    subset,
     unique_per_text,
     word_hashes,
     words_and_signs_of,
@@ -107,7 +108,7 @@ def _buckets(sets: FlatHashes, threshold: float) -> dict[int, list[tuple[int, in
     keys = np.empty((len(company), bands), dtype=np.uint64)
     for start in range(0, len(company), _CHUNK_SIGNATURES):
         chosen = company[start : start + _CHUNK_SIGNATURES]
-        matrix = _signatures(_subset(sets, chosen), bands * rows)
+        matrix = _signatures(subset(sets, chosen), bands * rows)
         signature = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(chosen), bands, rows)
         keys[start : start + len(chosen)] = _band_keys(signature)
     members: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -116,14 +117,6 @@ def _buckets(sets: FlatHashes, threshold: float) -> dict[int, list[tuple[int, in
         for position in np.flatnonzero(counts[inverse] > 1).tolist():
             members[int(company[position])].append((band, int(inverse[position])))
     return dict(sorted(members.items()))
-
-
-def _subset(sets: FlatHashes, chosen: npt.NDArray[np.int64]) -> FlatHashes:
-    lengths = sets.offsets[chosen + 1] - sets.offsets[chosen]
-    offsets = np.zeros(len(chosen) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    source = np.arange(int(offsets[-1]), dtype=np.int64) + np.repeat(sets.offsets[chosen] - offsets[:-1], lengths)
-    return FlatHashes(np.asarray(sets.values[source]), offsets)
 
 
 def _band_keys(signature: npt.NDArray[np.uint32]) -> Hashes:

@@ -116,6 +116,14 @@ def unique_per_text(hashes: FlatHashes) -> FlatHashes:
     return FlatHashes(values[keep], _offsets(lengths))
 
 
+def subset(hashes: FlatHashes, chosen: npt.NDArray[np.int64]) -> FlatHashes:
+    """The hashes of the chosen texts only, in the order of `chosen`."""
+    lengths = hashes.offsets[chosen + 1] - hashes.offsets[chosen]
+    offsets = _offsets(lengths)
+    source = np.arange(int(offsets[-1]), dtype=np.int64) + np.repeat(hashes.offsets[chosen] - offsets[:-1], lengths)
+    return FlatHashes(np.asarray(hashes.values[source]), offsets)
+
+
 def _combine(state: Hashes, value: Hashes) -> Hashes:
     """Ordered mixing of one more word into a run's hash (the finaliser of splitmix64)."""
     mixed = state * _MULTIPLIER + value

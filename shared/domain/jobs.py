@@ -68,7 +68,12 @@ class CurateParameters(SpecModel):
         default=True, description="drop instructions that already state a persona or preference"
     )
     decontaminate_against: tuple[str, ...] = Field(default=(), description="ids of uploaded benchmark files")
-    decontamination_ngram: int = Field(default=13, ge=3, le=50, description="words in a row that count as overlap")
+    decontamination_ngram: int = Field(
+        default=13,
+        ge=3,
+        le=50,
+        description="words in a row that count as overlap; shorter benchmark texts of 6 words and more are looked for whole",
+    )
     minimum_characters: int = Field(default=8, ge=1)
     maximum_characters: int = Field(default=16_000, ge=1)
     limit: int | None = Field(default=None, ge=1, description="keep so many instructions, drawn by seed")

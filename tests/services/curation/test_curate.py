@@ -51,7 +51,7 @@ def curate(tmp_path: Path) -> Callable[..., Curated]:
         files: dict[str, Iterable[dict[str, Any]] | bytes],
         *,
         sources: tuple[Source, ...] | None = None,
-        benchmarks: dict[str, bytes] | None = None,
+        benchmarks: dict[str, Iterable[dict[str, Any]] | bytes] | None = None,
         seed: int = 0,
         **parameters: Any,
     ) -> Curated:
@@ -197,6 +197,24 @@ def test_decontamination_removes_and_reports(curate: Callable[..., Curated]) -> 
     [removed] = curated.decontamination["removed"]
     assert (removed["benchmark"], removed["benchmark_row"], removed["grams"]) == ("file_bench.txt", 1, 8)
     assert curated.decontamination["benchmarks"][0]["texts"] == 2
+
+
+def test_decontamination_counts_each_kind_of_match(curate: Callable[..., Curated]) -> None:
+    short, middle = "How deep is Lake Constance?", "Which birds stay in the north of Europe?"
+    long = "Which birds stay in the north of Europe during the long dark winter?"
+    rows = [short, f"Hello! {middle}", f"Hello! {short}", f"Well: {long} And why is that so?", "Why do bees dance?"]
+    curated = curate(
+        {"q.jsonl": [{"prompt": row} for row in rows]},
+        benchmarks={"bench.jsonl": [{"a": short, "b": long, "c": middle}]},
+        decontamination_ngram=10,
+        near_duplicate_threshold=None,
+    )
+    assert curated.decontamination["removed_by"] == {"runs": 1, "whole": 1, "contained": 1}
+    assert [(item["source_row"], item["match"]) for item in curated.decontamination["removed"]] == [
+        (0, "whole"), (1, "contained"), (3, "runs"),
+    ]  # fmt: skip
+    details = {row["source_row"]: row["detail"] for row in curated.rejected}
+    assert details[1] == "has within it the whole text of row 0 of benchmark file_bench.jsonl"
 
 
 def test_the_limit_is_drawn_by_seed_and_does_not_depend_on_the_order(curate: Callable[..., Curated]) -> None:

@@ -66,6 +66,10 @@ async def test_a_job_of_an_uploaded_file_is_accepted(client: httpx2.AsyncClient)
         ({"sources": [{"file": "file_unknown"}]}, "/sources/0/file"),
         ({"sources": [{"bundled": "demo", "mapping": {"instruction": "{no_such_column}"}}]}, "/sources/0/mapping"),
         ({"sources": [{"bundled": "demo", "mapping": {"prompt": "x"}}]}, "/sources/0/mapping/prompt"),
+        (
+            {"sources": [{"bundled": "demo", "mapping": {"instruction": "{instruction}", "main_source": "{set}"}}]},
+            "/sources/0/mapping/main_source",
+        ),
         ({"taxonomy": "taxonomy_unknown"}, "/taxonomy"),
         ({"curate": {"decontaminate_against": ["file_unknown"]}}, "/curate/decontaminate_against/0"),
         ({"curate": {"minimum_characters": 100, "maximum_characters": 10}}, "/curate/minimum_characters"),

@@ -16,7 +16,7 @@ from services.curation.handlers import HANDLERS
 from shared.artifacts.tables import iterate_records, read_rows
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.identifiers import row_id_of
-from shared.domain.jobs import CurateParameters, JobSpec, ModelChoice, Source
+from shared.domain.jobs import CurateParameters, FieldMapping, JobSpec, ModelChoice, Source
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
 from shared.domain.taxonomy import Taxonomy
@@ -283,6 +283,19 @@ def test_a_hub_data_set_is_streamed(curate: Callable[..., Curated], monkeypatch:
     assert asked == [(("some/Questions", None), {"split": "test", "revision": "abc", "streaming": True})]
     assert [row.source_row for row in curated.rows] == list(range(70))
     assert {row.main_source for row in curated.rows} == {"Questions"}
+
+
+def test_a_source_field_that_the_hub_data_set_lacks_is_refused(
+    curate: Callable[..., Curated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    stream = datasets.IterableDataset.from_generator(lambda: iter(questions(10)))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    mapping = FieldMapping(instruction="{prompt}", main_source="{dataset}")
+    with pytest.raises(InputRefused, match="for main_source; columns seen") as caught:
+        curate({}, sources=(Source(hub="some/Questions", mapping=mapping),))
+    assert caught.value.pointer == "/sources/0/mapping/main_source"
 
 
 def test_a_hub_out_of_reach_fails_with_its_own_code(

@@ -76,6 +76,23 @@ def test_a_missing_column_shows_the_columns_and_what_to_set(tmp_path: Path) -> N
     assert caught.value.pointer == "/sources/2/mapping"
 
 
+@pytest.mark.parametrize("field", ["main_source", "original_source"])
+@pytest.mark.parametrize("template", ["{dataset}", "$.dataset", "$..dataset", "{set} of {dataset}", "{empty}", ""])
+def test_a_source_field_that_no_row_fills_is_refused_at_its_place(tmp_path: Path, field: str, template: str) -> None:
+    path = lines(tmp_path, [{"q": "x", "set": "s", "empty": None}] * 3)
+    source = Source.model_validate({"file": "f", "mapping": {"instruction": "{q}", field: template}})
+    with pytest.raises(InputRefused, match=r"columns seen: \['q', 'set', 'empty'\]; name one that is there") as caught:
+        inspect_file(path, source, POINTER)
+    assert caught.value.pointer == f"/sources/2/mapping/{field}"
+
+
+@pytest.mark.parametrize("template", ["{set}", "$.set", "a name of mine", "{dataset?}", "{{{set}}}", "{rare}"])
+def test_a_source_field_that_some_row_fills_or_may_lack_is_accepted(tmp_path: Path, template: str) -> None:
+    path = lines(tmp_path, [{"q": "x", "set": "s"}, {"q": "y", "set": "s", "rare": "r"}])
+    source = Source.model_validate({"file": "f", "mapping": {"instruction": "{q}", "original_source": template}})
+    assert inspect_file(path, source, POINTER).rows == 2
+
+
 def test_a_missing_parquet_column_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"prompt": ["x"]}), path)

@@ -42,7 +42,7 @@ class Source(SpecModel):
     file: str | None = Field(default=None, description="id of an uploaded file, as POST /v1/files returned it")
     hub: str | None = Field(default=None, description="Hub data set name, such as org/name")
     bundled: str | None = Field(default=None, description="a set the project carries: `demo`")
-    hub_config: str | None = None
+    hub_config: str | None = Field(default=None, description="of a Hub data set only, as are the next two")
     hub_split: str = "train"
     hub_revision: str | None = None
     format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
@@ -142,7 +142,7 @@ class JobSpec(SpecModel):
     sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
     teacher: ModelChoice
-    judge: ModelChoice | None = None
+    judge: ModelChoice | None = Field(default=None, description="set together with `respond.judge_margin`")
     seed: int = Field(default=0, ge=0, le=2**53)
     curate: CurateParameters = CurateParameters()
     augment: AugmentParameters = AugmentParameters()

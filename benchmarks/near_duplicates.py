@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from services.curation.near_duplicates import NearDuplicates
-from services.curation.shingles import words_of
+from services.curation.shingles import words_and_signs_of
 
 THRESHOLD = 0.8
 OPENINGS = (
@@ -32,7 +32,7 @@ def jaccard(first: str, second: str) -> float:
     """Exact Jaccard index of the sets of word 3-grams, written apart from the code under test."""
     sets = []
     for text in (first, second):
-        words = words_of(text)
+        words = words_and_signs_of(text)
         sets.append({tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))})
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 

@@ -12,6 +12,7 @@ from services.api.problems import Problem
 from services.api.state import ApiState
 from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.errors import InputRefused
+from shared.domain.idle_options import idle_options
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.taxonomy import Taxonomy, default_taxonomy, parse_taxonomy
 from shared.llm.estimate import Estimate, estimate_job
@@ -46,8 +47,8 @@ class CheckedJob(msgspec.Struct, frozen=True):
 async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJob:
     """Check a whole job and estimate it.
 
-    Raises InputRefused for an unknown provider, model or taxonomy, and for a source that is missing or cannot be read with
-    its mapping. Whether the budget is enough is asked by `require_budget`.
+    Raises InputRefused for an option that would do nothing, for an unknown provider, model or taxonomy, and for a source that
+    is missing or cannot be read with its mapping. Whether the budget is enough is asked by `require_budget`.
     """
     refuse_unstorable(spec)
     if spec.budget_usd is not None and spec.budget_usd > LARGEST_BUDGET_USD:
@@ -59,6 +60,8 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
             f"a deadline of {spec.deadline_seconds} s is set; the longest is {LONGEST_DEADLINE_SECONDS} (a year)",
             "/deadline_seconds",
         )
+    for option in idle_options(spec):
+        raise InputRefused(option.detail, option.pointer)
     teacher = state.providers.require(spec.teacher, "/teacher")
     if spec.judge is not None:
         state.providers.require(spec.judge, "/judge")

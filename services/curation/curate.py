@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import msgspec
 import orjson
 
-from services.curation.decontamination import Contamination, Decontamination
+from services.curation.decontamination import Contamination, Decontamination, MatchKind
 from services.curation.near_duplicates import Match, NearDuplicates
 from services.curation.normalisation import normalise
 from services.curation.personas import persona_filter
@@ -159,14 +159,12 @@ class _Curation:
 
     def _reject_contaminated(self, row: InstructionRow, overlap: Contamination) -> None:
         matched = overlap.text
-        shared = (
-            "the whole text"
-            if overlap.whole
-            else f"{overlap.grams} runs of {self.parameters.decontamination_ngram} words"
-        )
-        self._reject_row(
-            row, "contaminated", f"shares {shared} with row {matched.row} of benchmark {matched.benchmark}"
-        )
+        detail = {
+            "runs": f"shares {overlap.grams} runs of {self.parameters.decontamination_ngram} words with",
+            "whole": "equals the whole text of",
+            "contained": "has within it the whole text of",
+        }[overlap.match]
+        self._reject_row(row, "contaminated", f"{detail} row {matched.row} of benchmark {matched.benchmark}")
         self.contaminated.append(
             {
                 "main_source": row.main_source,
@@ -176,7 +174,7 @@ class _Curation:
                 "benchmark_row": matched.row,
                 "benchmark_field": matched.field,
                 "benchmark_text_sha256": matched.sha256,
-                "whole_text": overlap.whole,
+                "match": overlap.match,
                 "grams": overlap.grams,
             }
         )
@@ -240,8 +238,10 @@ class _Curation:
 
     def decontamination_report(self) -> dict[str, Any]:
         """What was compared with what, and every instruction that went."""
+        matches = Counter(item["match"] for item in self.contaminated)
         return {
             "ngram_words": self.parameters.decontamination_ngram,
+            "removed_by": {match: matches[match] for match in get_args(MatchKind)},
             "benchmarks": [msgspec.to_builtins(summary) for summary in self.benchmarks.summaries]
             if self.benchmarks
             else [],

@@ -1,8 +1,9 @@
 """Near-duplicate removal: MinHash proposes, exact Jaccard decides, the first of a group stays.
 
 Similarity is the Jaccard index of the sets of word 3-grams (Broder 1997, "On the resemblance and containment of
-documents"). Candidates come from banded MinHash signatures (rensa): a pair at the threshold is missed with a probability
-of at most 0.2%. A removed row is always verified against a row that stays.
+documents"); signs such as `+` and `<` count as words, because they tell one exercise from another. Candidates come from
+banded MinHash signatures (rensa): a pair at the threshold is missed with a probability of at most 0.2%. A removed row is
+always verified against a row that stays.
 """
 
 import tempfile
@@ -17,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash, RMinHashLSH
 
-from services.curation.shingles import FlatHashes, Hashes, ngram_hashes, unique_per_text, word_hashes
+from services.curation.shingles import (
+    FlatHashes,
+    Hashes,
+    ngram_hashes,
+    subset,
+    unique_per_text,
+    word_hashes,
+    words_and_signs_of,
+)
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -63,7 +72,7 @@ class NearDuplicates:
     def add(self, texts: Sequence[str]) -> None:
         """Append texts; they are numbered from 0 in the order of all calls."""
         for start in range(0, len(texts), _CHUNK_TEXTS):
-            words = word_hashes(texts[start : start + _CHUNK_TEXTS])
+            words = word_hashes(texts[start : start + _CHUNK_TEXTS], words_and_signs_of)
             sets = unique_per_text(ngram_hashes(words, SHINGLE_WORDS))
             self._file.write(sets.values.tobytes())
             self._lengths.append(np.diff(sets.offsets))
@@ -99,7 +108,7 @@ def _buckets(sets: FlatHashes, threshold: float) -> dict[int, list[tuple[int, in
     keys = np.empty((len(company), bands), dtype=np.uint64)
     for start in range(0, len(company), _CHUNK_SIGNATURES):
         chosen = company[start : start + _CHUNK_SIGNATURES]
-        matrix = _signatures(_subset(sets, chosen), bands * rows)
+        matrix = _signatures(subset(sets, chosen), bands * rows)
         signature = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(chosen), bands, rows)
         keys[start : start + len(chosen)] = _band_keys(signature)
     members: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -108,14 +117,6 @@ def _buckets(sets: FlatHashes, threshold: float) -> dict[int, list[tuple[int, in
         for position in np.flatnonzero(counts[inverse] > 1).tolist():
             members[int(company[position])].append((band, int(inverse[position])))
     return dict(sorted(members.items()))
-
-
-def _subset(sets: FlatHashes, chosen: npt.NDArray[np.int64]) -> FlatHashes:
-    lengths = sets.offsets[chosen + 1] - sets.offsets[chosen]
-    offsets = np.zeros(len(chosen) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    source = np.arange(int(offsets[-1]), dtype=np.int64) + np.repeat(sets.offsets[chosen] - offsets[:-1], lengths)
-    return FlatHashes(np.asarray(sets.values[source]), offsets)
 
 
 def _band_keys(signature: npt.NDArray[np.uint32]) -> Hashes:

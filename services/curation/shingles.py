@@ -1,10 +1,12 @@
 """Words and word n-grams of many texts as 64-bit hashes in flat arrays: the common ground of both overlap filters.
 
+What counts as a word differs: for benchmark overlap signs are noise, for near duplicates `x + 5` is not `x - 5`.
+
 Hashes do not depend on the process or the machine. Two different n-grams share a hash with probability 2^-64.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -18,7 +20,22 @@ _UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, Khmer, kana and Chinese characters: written without spaces, so each counts as a word."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
+_ASCII_SIGNS = "-+*/<>=^%#!&|"
+_SIGNS = rf"{_ASCII_SIGNS}\u00ac\u00b1\u00d7\u00f7\u2200-\u22ff"
+"""Beyond ASCII: ¬ ± × ÷ and the block of mathematical operators, the real minus sign among them."""
+_SIGN = re.compile(rf"[{_SIGNS}]")
+_WORD_OR_SIGN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[{_SIGNS}]")
+_MARKER = re.compile(r"^[ \t]*[-+*>#]+(?=[ \t])", re.MULTILINE)
+"""Bullets, headings and quotes at the beginning of a line are layout."""
+_LETTERS = r"[^\W\d_]{2}"
+_NO_SIGN = re.compile(  # the sign comes first and what stands before it after it: then the search skips all other text
+    rf"[-/!](?:(?<=[-/])(?:(?<={_LETTERS}.)(?=\w)|(?<=\w.)(?={_LETTERS}))"  # well-known, e-mail, 5-year, gpt-4, and/or
+    rf"|(?<=-)(?:(?<={_LETTERS}.)(?=\s)|(?<={_LETTERS}\s.)(?=\s{_LETTERS}))"  # pre- and post-war; a dash - as here
+    r"|(?<=!)(?<![\d)].)(?<!\b[^\W\d_].)(?![\w=(]))"  # an exclamation; but `5!`, `n!`, `!=` and `!x` are signs
+)
+
 _ASCII_SEPARATORS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_ASCII_SEPARATORS_AND_SIGNS = _ASCII_SEPARATORS | {ord(sign): f" {sign} " for sign in _ASCII_SIGNS}
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -45,9 +62,22 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def word_hashes(texts: Sequence[str]) -> FlatHashes:
-    """Hashes of the words of each text, in order."""
-    rows = RMinHash.hash_token_sets([words_of(text) for text in texts])
+def words_and_signs_of(text: str) -> list[str]:
+    """Words of a text, and as words of their own the signs that carry meaning: in `5x - 6`, `C++`, `a <= b`, `n!`, `10%`.
+
+    Hyphens and slashes that join words, dashes, exclamation marks, and the markers of lists and headings are none.
+    """
+    if not _SIGN.search(text):
+        return words_of(text)
+    plain = _NO_SIGN.sub(" ", _MARKER.sub("", text)).lower()
+    if plain.isascii():
+        return plain.translate(_ASCII_SEPARATORS_AND_SIGNS).split()
+    return _WORD_OR_SIGN.findall(plain.replace("\u2212", "-"))
+
+
+def word_hashes(texts: Sequence[str], split: Callable[[str], list[str]] = words_of) -> FlatHashes:
+    """Hashes of the words of each text, in order. `split` says what its words are."""
+    rows = RMinHash.hash_token_sets([split(text) for text in texts])
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     values = np.fromiter((value for row in rows for value in row), dtype=np.uint64, count=int(lengths.sum()))
     return FlatHashes(values, _offsets(lengths))
@@ -84,6 +114,14 @@ def unique_per_text(hashes: FlatHashes) -> FlatHashes:
     keep[1:] = (values[1:] != values[:-1]) | (text[1:] != text[:-1])
     lengths = np.bincount(text[keep], minlength=len(hashes)).astype(np.int64)
     return FlatHashes(values[keep], _offsets(lengths))
+
+
+def subset(hashes: FlatHashes, chosen: npt.NDArray[np.int64]) -> FlatHashes:
+    """The hashes of the chosen texts only, in the order of `chosen`."""
+    lengths = hashes.offsets[chosen + 1] - hashes.offsets[chosen]
+    offsets = _offsets(lengths)
+    source = np.arange(int(offsets[-1]), dtype=np.int64) + np.repeat(hashes.offsets[chosen] - offsets[:-1], lengths)
+    return FlatHashes(np.asarray(hashes.values[source]), offsets)
 
 
 def _combine(state: Hashes, value: Hashes) -> Hashes:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.domain.errors import InputRefused, StepFailed
-from shared.domain.jobs import Source
+from shared.domain.jobs import FieldMapping, Source
 from shared.sources.bundled import bundled_file
 from shared.sources.inspection import open_source, unusable_file
 from shared.sources.mapping import CompiledMapping, MappedRow, compile_mapping
@@ -128,5 +128,9 @@ def _open_hub(source: Source, name: str, pointer: str) -> OpenedSource:
         raise StepFailed("hub_unreachable", f"the Hub cannot be reached for {name!r}: {error}; retry later") from error
     columns = list(dict.fromkeys(column for row in first for column in row))
     mapping = compile_mapping(source.mapping, columns, pointer)
+    if isinstance(source.mapping, FieldMapping):  # an upload was asked the same when the job was submitted
+        mapped = [found for row in first if isinstance(found := mapping.apply(row), MappedRow)]
+        if mapped:
+            mapping.require_sources(mapped, columns)
     records = (Record(position, row) for position, row in enumerate(chain(first, rows)))
     return OpenedSource(source.name or name.rpartition("/")[2], pointer, columns, mapping, records, source.limit)

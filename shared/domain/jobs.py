@@ -42,7 +42,7 @@ class Source(SpecModel):
     file: str | None = Field(default=None, description="id of an uploaded file, as POST /v1/files returned it")
     hub: str | None = Field(default=None, description="Hub data set name, such as org/name")
     bundled: str | None = Field(default=None, description="a set the project carries: `demo`")
-    hub_config: str | None = None
+    hub_config: str | None = Field(default=None, description="of a Hub data set only, as are the next two")
     hub_split: str = "train"
     hub_revision: str | None = None
     format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
@@ -68,7 +68,12 @@ class CurateParameters(SpecModel):
         default=True, description="drop instructions that already state a persona or preference"
     )
     decontaminate_against: tuple[str, ...] = Field(default=(), description="ids of uploaded benchmark files")
-    decontamination_ngram: int = Field(default=13, ge=3, le=50, description="words in a row that count as overlap")
+    decontamination_ngram: int = Field(
+        default=13,
+        ge=3,
+        le=50,
+        description="words in a row that count as overlap; shorter benchmark texts of 6 words and more are looked for whole",
+    )
     minimum_characters: int = Field(default=8, ge=1)
     maximum_characters: int = Field(default=16_000, ge=1)
     limit: int | None = Field(default=None, ge=1, description="keep so many instructions, drawn by seed")
@@ -137,7 +142,7 @@ class JobSpec(SpecModel):
     sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
     teacher: ModelChoice
-    judge: ModelChoice | None = None
+    judge: ModelChoice | None = Field(default=None, description="set together with `respond.judge_margin`")
     seed: int = Field(default=0, ge=0, le=2**53)
     curate: CurateParameters = CurateParameters()
     augment: AugmentParameters = AugmentParameters()

@@ -26,6 +26,15 @@ _MACRO_LANGUAGE = {
     "als": "de",
     "sh": "sr",
 }
+_CODES = """
+af am an ar as av az ba be bg bh bn bo br bs ca ce co cs cv cy da de dv el en eo es et eu fa fi fr fy ga gd gl
+gn gu gv he hi hr ht hu hy ia id ie io is it ja jv ka kk km kn ko ku kv kw ky la lb li lo lt lv mg mk ml mn mr
+ms mt my ne nl nn no oc or os pa pl ps pt qu rm ro ru sa sc sd si sk sl so sq sr su sv sw ta te tg th tk tl tr
+tt ug uk ur uz vi vo wa yi yo zh
+"""
+DETECTABLE_LANGUAGES = frozenset(_CODES.split())
+"""Every code that `detect_language` can return: what the model knows, as far as ISO 639-1 names it."""
+
 _MINIMUM_WEIGHT = 12
 _MINIMUM_CONFIDENCE = 0.35
 _WINDOW = 400

@@ -6,11 +6,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from shared.domain.errors import InputRefused
-from shared.domain.jobs import Source
+from shared.domain.jobs import FieldMapping, Source
 from shared.sources.mapping import CompiledMapping, MappedRow, compile_mapping
 from shared.sources.readers import (
     BadRecord,
     FileFormat,
+    ReadProgress,
     Record,
     count_rows,
     detect_format,
@@ -54,27 +55,33 @@ def inspect_file(path: Path, source: Source, pointer: str) -> SourceInspection:
     """Read the first 1,000 rows of a file through the source's mapping.
 
     Raises InputRefused (with `pointer`, the JSON pointer of the source in the job spec, or one below it) for a file that
-    is empty, compressed, not UTF-8 or damaged, for an unknown mapping, and where no row of the sample has an instruction.
+    is empty, compressed, not UTF-8 or damaged, for an unknown mapping, where no row of the sample has an instruction, and
+    where none fills a source field of a mapping that the user wrote.
     """
     file_format, columns, mapping = open_source(path, source, pointer)
     wanted = min(SAMPLE_ROWS, source.limit or SAMPLE_ROWS)
-    texts: list[str] = []
+    good: list[MappedRow] = []
     unusable: dict[str, int] = {}
     first_faults: list[str] = []
     read = 0
-    for record in islice(read_records(path, file_format, pointer, mapping.columns), wanted):
+    progress = ReadProgress()
+    for record in islice(read_records(path, file_format, pointer, mapping.columns, progress), wanted):
         read += 1
-        reason, detail, text = _look(record, mapping)
-        if reason:
+        found = _look(record, mapping)
+        if isinstance(found, MappedRow):
+            good.append(found)
+        else:
+            reason, detail = found
             unusable[reason] = unusable.get(reason, 0) + 1
             first_faults = first_faults or [f"row {record.row}: {reason}: {detail}"]
-        else:
-            texts.append(text)
     if not read:
         raise InputRefused(f"the file has no rows (columns: {columns}); upload one with at least one row", pointer)
-    if not texts:
+    if not good:
         raise unusable_file(columns, unusable, first_faults[0], mapping, pointer)
-    rows, exact = _estimate(path, file_format, read, wanted)
+    if isinstance(source.mapping, FieldMapping):
+        mapping.require_sources(good, columns)
+    texts = [row.instruction for row in good]
+    rows, exact = _estimate(path, file_format, read, wanted, progress.bytes)
     if source.limit is not None and rows >= source.limit:
         rows, exact = source.limit, exact or read >= source.limit
     return SourceInspection(
@@ -104,14 +111,14 @@ def unusable_file(
     return InputRefused(f"no row can be read ({counts}); first: {first_fault}; {advice}", pointer)
 
 
-def _look(record: Record | BadRecord, mapping: CompiledMapping) -> tuple[str, str, str]:
-    """(reason, detail, text): reason is empty for a good row."""
+def _look(record: Record | BadRecord, mapping: CompiledMapping) -> MappedRow | tuple[str, str]:
+    """What a row gives, or (reason, detail) why it cannot be used."""
     if isinstance(record, BadRecord):
-        return record.reason, record.detail, ""
+        return record.reason, record.detail
     mapped = mapping.apply(record.fields)
     if isinstance(mapped, MappedRow):
-        return ("", "", mapped.instruction) if mapped.instruction.strip() else ("empty", "the instruction is empty", "")
-    return "missing_field", mapped.detail, ""
+        return mapped if mapped.instruction.strip() else ("empty", "the instruction is empty")
+    return "missing_field", mapped.detail
 
 
 def _columns_of_first_rows(path: Path, file_format: FileFormat, pointer: str) -> list[str]:
@@ -139,13 +146,11 @@ def _columns_of_first_rows(path: Path, file_format: FileFormat, pointer: str) ->
     return list(columns)
 
 
-def _estimate(path: Path, file_format: FileFormat, read: int, wanted: int) -> tuple[int, bool]:
+def _estimate(path: Path, file_format: FileFormat, read: int, wanted: int, read_bytes: int) -> tuple[int, bool]:
     if file_format == "parquet":
         return count_rows(path, file_format, 0, 0)
     if read < wanted:
         return read, True
     if file_format == "json":
         return sum(1 for _ in read_records(path, file_format, "")), True
-    with path.open("rb") as file:  # as many lines as rows were read: near enough for an estimate
-        seen = sum(len(line) for line in islice(file, read))
-    return count_rows(path, file_format, seen, read)
+    return count_rows(path, file_format, read_bytes, read)

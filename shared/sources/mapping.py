@@ -83,15 +83,16 @@ class CompiledMapping:
         self.name = name
         self.fields = fields
         self.columns: frozenset[str] | None = frozenset()
+        self._pointer = pointer
         self._instruction = self._compile(fields.instruction, f"{pointer}/instruction")
-        self._main_source = self._optional(fields.main_source, f"{pointer}/main_source")
-        self._original_source = self._optional(fields.original_source, f"{pointer}/original_source")
         if self.columns == frozenset():
             raise InputRefused(
                 f"the instruction template {fields.instruction!r} has no slot, so every row would be the same; "
                 "name a column, such as {prompt}",
                 f"{pointer}/instruction",
             )
+        self._main_source = self._optional(fields.main_source, f"{pointer}/main_source")
+        self._original_source = self._optional(fields.original_source, f"{pointer}/original_source")
 
     def _optional(self, template: str | None, pointer: str) -> Callable[[Mapping[str, Any]], Any] | None:
         return None if template is None else self._compile(template, pointer)
@@ -149,6 +150,21 @@ class CompiledMapping:
         if self.columns is not None:
             self.columns |= {column}
 
+    def require_sources(self, rows: Sequence[MappedRow], columns: Sequence[str]) -> None:
+        """Raise InputRefused at a source field that none of `rows` fills: it names something that is not there.
+
+        A template of optional slots only may stay empty in every row.
+        """
+        for name in ("main_source", "original_source"):
+            template = getattr(self.fields, name)
+            if template is None or _only_optional(template) or any(getattr(row, name) is not None for row in rows):
+                continue
+            raise InputRefused(
+                f"no row has anything at {template!r} for {name}; columns seen: {list(columns)}; name one that is there, "
+                "write {column?} where rows may lack it, or leave the field out",
+                f"{self._pointer}/{name}",
+            )
+
     def apply(self, row: Mapping[str, Any]) -> MappedRow | MissingField:
         """The fields of one row. Never raises: a row without an instruction is a MissingField."""
         value = self._instruction(row)
@@ -200,6 +216,11 @@ def compile_mapping(mapping: str | FieldMapping, columns: Sequence[str], pointer
         '{"instruction": "{your_column}"} or to a ready mapping',
         where,
     )
+
+
+def _only_optional(template: str) -> bool:
+    slots = [match[1] for match in _SLOT.finditer(template) if match[1]]
+    return not template.startswith("$") and bool(slots) and all(slot.strip().endswith("?") for slot in slots)
 
 
 def _follow(row: Mapping[str, Any], path: tuple[str, ...]) -> Any:

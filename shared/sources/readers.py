@@ -1,7 +1,7 @@
 """Rows of JSONL, JSON, CSV and Parquet files, one at a time. What cannot be read is a `BadRecord`, never an exception.
 
 Only a file that is unusable as a whole (empty, another encoding, no Parquet at all) raises `InputRefused`. Memory holds
-one line, or one Parquet batch; a JSON array is the exception and therefore limited in size.
+one line, one CSV record or one Parquet batch; a JSON array is the exception and therefore limited in size.
 """
 
 import csv
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.domain.errors import InputRefused
+from shared.sources.csv_records import CsvLine, CsvRecord, CsvRecords
 
 LINE_LIMIT_BYTES = 10_000_000
 JSON_ARRAY_LIMIT_BYTES = 512_000_000
@@ -41,6 +42,12 @@ class BadRecord(msgspec.Struct, frozen=True):
     reason: str
     detail: str
     text: str
+
+
+class ReadProgress(msgspec.Struct):
+    """How far a reader of lines has come: `bytes` up to the end of the row that it gave last."""
+
+    bytes: int = 0
 
 
 def detect_format(path: Path, declared: str, pointer: str) -> FileFormat:
@@ -80,19 +87,25 @@ def detect_format(path: Path, declared: str, pointer: str) -> FileFormat:
 
 
 def read_records(
-    path: Path, file_format: FileFormat, pointer: str, columns: Collection[str] | None = None
+    path: Path,
+    file_format: FileFormat,
+    pointer: str,
+    columns: Collection[str] | None = None,
+    progress: ReadProgress | None = None,
 ) -> Iterator[Record | BadRecord]:
     """Rows of the file in order. `columns` (top-level names) prunes what is read from Parquet; None reads all.
 
+    `progress` is kept up to date for JSONL and CSV; the other formats are not read by the line.
     Raises InputRefused where the whole file cannot be used; `pointer` names its source in the job spec.
     """
+    progress = progress or ReadProgress()
     match file_format:
         case "jsonl":
-            yield from _read_jsonl(path)
+            yield from _read_jsonl(path, progress)
         case "json":
             yield from _read_json(path, pointer)
         case "csv":
-            yield from _read_csv(path, pointer)
+            yield from _read_csv(path, pointer, progress)
         case "parquet":
             yield from _read_parquet(path, pointer, columns)
 
@@ -142,10 +155,11 @@ def _oversized(row: int, line: bytes, length: int) -> BadRecord:
     return BadRecord(row, "oversized_line", detail, _shown(line))
 
 
-def _read_jsonl(path: Path) -> Iterator[Record | BadRecord]:
+def _read_jsonl(path: Path, progress: ReadProgress) -> Iterator[Record | BadRecord]:
     row = 0
     with path.open("rb") as file:
         for line, length in _lines(file):
+            progress.bytes += length
             if length > LINE_LIMIT_BYTES:
                 yield _oversized(row, line, length)
             elif not line.strip():
@@ -190,63 +204,60 @@ def _read_json(path: Path, pointer: str) -> Iterator[Record | BadRecord]:
             yield BadRecord(row, "invalid_json", detail, str(value)[:SHOWN_CHARACTERS])
 
 
-class _CsvLines:
-    """Decoded lines for `csv.reader`. An oversized line becomes a blank one and is remembered in `oversized`."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.oversized: tuple[bytes, int] | None = None
-        self._lines = _lines(file)
-
-    def __iter__(self) -> "_CsvLines":
-        return self
-
-    def __next__(self) -> str:
-        line, length = next(self._lines)
+def _csv_lines(file: IO[bytes]) -> Iterator[CsvLine]:
+    for number, (line, length) in enumerate(_lines(file), start=1):
         if length > LINE_LIMIT_BYTES:
-            self.oversized = (line, length)
-            return "\n"
-        return line.decode("utf-8", errors="surrogateescape")
+            yield CsvLine(number, "\n", length, cut=line)
+        else:
+            yield CsvLine(number, line.decode("utf-8", errors="surrogateescape"), length)
 
 
-def _read_csv(path: Path, pointer: str) -> Iterator[Record | BadRecord]:
+def _read_csv(path: Path, pointer: str, progress: ReadProgress) -> Iterator[Record | BadRecord]:
     with path.open("rb") as file:
-        lines = _CsvLines(file)
-        delimiter = _delimiter(path)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            header = [name.strip() for name in next(reader)]
-        except (StopIteration, csv.Error) as error:
-            raise InputRefused(
-                f"the CSV file has no readable header line ({error}); write column names", pointer
-            ) from error
-        if not _is_utf8(header):
-            raise InputRefused("the header line of the CSV file is not UTF-8; save the file as UTF-8", pointer)
-        if len(set(header)) != len(header):
-            raise InputRefused(f"the CSV file names a column twice: {header}; give each its own name", pointer)
+        records = CsvRecords(_csv_lines(file), _delimiter(path), LINE_LIMIT_BYTES)
+        header = _csv_header(next(records, None), pointer, progress)
         row = 0
-        while True:
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRecord(row, "invalid_csv", f"line {reader.line_num}: {error}", "")
-                row += 1
+        for record in records:
+            progress.bytes += sum(line.length for line in record.lines)
+            if record.fault is None and not record.values and record.lines[0].cut is None:
                 continue
-            if lines.oversized is not None:
-                line, length = lines.oversized
-                lines.oversized = None
-                yield _oversized(row, line, length)
-            elif not values:
-                continue
-            elif len(values) != len(header):
-                detail = f"line {reader.line_num} has {len(values)} fields, the header {len(header)}"
-                yield BadRecord(row, "invalid_csv", detail, _readable(delimiter.join(values)))
-            elif not _is_utf8(values):
-                yield BadRecord(row, "not_utf8", f"line {reader.line_num} is not UTF-8", _readable(" ".join(values)))
-            else:
-                yield Record(row, dict(zip(header, values, strict=True)))
+            yield _csv_row(row, header, record)
             row += 1
+
+
+def _csv_header(record: CsvRecord | None, pointer: str, progress: ReadProgress) -> list[str]:
+    fault = "the file has no line" if record is None else record.fault
+    if record is None or fault is not None:
+        raise InputRefused(f"the CSV file has no readable header line ({fault}); write column names", pointer)
+    progress.bytes += sum(line.length for line in record.lines)
+    header = [name.strip() for name in record.values]
+    if not _is_utf8(header):
+        raise InputRefused("the header line of the CSV file is not UTF-8; save the file as UTF-8", pointer)
+    if len(set(header)) != len(header):
+        raise InputRefused(f"the CSV file names a column twice: {header}; give each its own name", pointer)
+    return header
+
+
+def _csv_row(row: int, header: list[str], record: CsvRecord) -> Record | BadRecord:
+    for line in record.lines:
+        if line.cut is not None:
+            return _oversized(row, line.cut, line.length)
+    first, last = record.lines[0].number, record.lines[-1].number
+    place, has = (f"line {first}", "has") if first == last else (f"lines {first} to {last}", "have")
+    if record.fault is not None:
+        return BadRecord(row, "invalid_csv", f"{place}: {record.fault}", _raw(record))
+    if len(record.values) != len(header):
+        detail = f"{place} {has} {len(record.values)} fields, the header {len(header)}"
+        return BadRecord(row, "invalid_csv", detail, _raw(record))
+    if not _is_utf8(record.values):
+        return BadRecord(row, "not_utf8", f"{place}: not UTF-8", _raw(record))
+    return Record(row, dict(zip(header, record.values, strict=True)))
+
+
+def _raw(record: CsvRecord) -> str:
+    """The lines of a record as they stand in the file, shortened and without what cannot be encoded."""
+    text = "".join(line.text for line in record.lines).rstrip("\r\n")
+    return text[:SHOWN_CHARACTERS].encode("utf-8", errors="replace").decode()
 
 
 def _delimiter(path: Path) -> str:
@@ -258,10 +269,6 @@ def _delimiter(path: Path) -> str:
 
 def _is_utf8(values: list[str]) -> bool:
     return not any("\udc80" <= character <= "\udcff" for value in values for character in value if character > "\ud7ff")
-
-
-def _readable(text: str) -> str:
-    return text[:SHOWN_CHARACTERS].encode("utf-8", errors="replace").decode()
 
 
 def _read_parquet(path: Path, pointer: str, columns: Collection[str] | None) -> Iterator[Record | BadRecord]:

@@ -16,7 +16,7 @@ from services.curation.handlers import HANDLERS
 from shared.artifacts.tables import iterate_records, read_rows
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.identifiers import row_id_of
-from shared.domain.jobs import CurateParameters, JobSpec, ModelChoice, Source
+from shared.domain.jobs import CurateParameters, FieldMapping, JobSpec, ModelChoice, Source
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
 from shared.domain.taxonomy import Taxonomy
@@ -51,7 +51,7 @@ def curate(tmp_path: Path) -> Callable[..., Curated]:
         files: dict[str, Iterable[dict[str, Any]] | bytes],
         *,
         sources: tuple[Source, ...] | None = None,
-        benchmarks: dict[str, bytes] | None = None,
+        benchmarks: dict[str, Iterable[dict[str, Any]] | bytes] | None = None,
         seed: int = 0,
         **parameters: Any,
     ) -> Curated:
@@ -199,6 +199,24 @@ def test_decontamination_removes_and_reports(curate: Callable[..., Curated]) -> 
     assert curated.decontamination["benchmarks"][0]["texts"] == 2
 
 
+def test_decontamination_counts_each_kind_of_match(curate: Callable[..., Curated]) -> None:
+    short, middle = "How deep is Lake Constance?", "Which birds stay in the north of Europe?"
+    long = "Which birds stay in the north of Europe during the long dark winter?"
+    rows = [short, f"Hello! {middle}", f"Hello! {short}", f"Well: {long} And why is that so?", "Why do bees dance?"]
+    curated = curate(
+        {"q.jsonl": [{"prompt": row} for row in rows]},
+        benchmarks={"bench.jsonl": [{"a": short, "b": long, "c": middle}]},
+        decontamination_ngram=10,
+        near_duplicate_threshold=None,
+    )
+    assert curated.decontamination["removed_by"] == {"runs": 1, "whole": 1, "contained": 1}
+    assert [(item["source_row"], item["match"]) for item in curated.decontamination["removed"]] == [
+        (0, "whole"), (1, "contained"), (3, "runs"),
+    ]  # fmt: skip
+    details = {row["source_row"]: row["detail"] for row in curated.rejected}
+    assert details[1] == "has within it the whole text of row 0 of benchmark file_bench.jsonl"
+
+
 def test_the_limit_is_drawn_by_seed_and_does_not_depend_on_the_order(curate: Callable[..., Curated]) -> None:
     rows = questions(60)
     drawn = curate({"q.jsonl": rows}, near_duplicate_threshold=None, limit=20, seed=1)
@@ -265,6 +283,19 @@ def test_a_hub_data_set_is_streamed(curate: Callable[..., Curated], monkeypatch:
     assert asked == [(("some/Questions", None), {"split": "test", "revision": "abc", "streaming": True})]
     assert [row.source_row for row in curated.rows] == list(range(70))
     assert {row.main_source for row in curated.rows} == {"Questions"}
+
+
+def test_a_source_field_that_the_hub_data_set_lacks_is_refused(
+    curate: Callable[..., Curated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    stream = datasets.IterableDataset.from_generator(lambda: iter(questions(10)))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    mapping = FieldMapping(instruction="{prompt}", main_source="{dataset}")
+    with pytest.raises(InputRefused, match="for main_source; columns seen") as caught:
+        curate({}, sources=(Source(hub="some/Questions", mapping=mapping),))
+    assert caught.value.pointer == "/sources/0/mapping/main_source"
 
 
 def test_a_hub_out_of_reach_fails_with_its_own_code(

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.curation.near_duplicates import MISS_PROBABILITY, PERMUTATIONS, Match, NearDuplicates, band_layout
-from services.curation.shingles import words_of
+from services.curation.shingles import words_and_signs_of
 
 
 def jaccard(first: str, second: str) -> float:
     sets = []
     for text in (first, second):
-        words = words_of(text)
+        words = words_and_signs_of(text)
         sets.append({tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set())
     union = sets[0] | sets[1]
     return len(sets[0] & sets[1]) / len(union) if union else 0.0
@@ -92,6 +92,33 @@ def test_short_and_unspaced_texts() -> None:
             ]
         )
     ) == {1}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Solve x^2 + 5x - 6 = 0.", "Solve x^2 - 5x + 6 = 0."),
+        ("12 - 3 + 4 * 5", "12 + 3 * 4 - 5"),
+        ("Explain C++ to a C team", "Explain C to a C# team"),
+        ("Is 1.5 > 1.25? Explain it", "Is 1.5 < 1.25? Explain it"),
+        ("What is 6 × 7 + 1?", "What is 6 ÷ 7 + 1?"),
+        ("Compute 5! + 3", "Compute 5 + 3"),
+    ],
+)
+def test_other_signs_make_another_exercise(first: str, second: str) -> None:
+    assert find([first, second]) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Name a well-known e-mail provider", "name a well known e mail provider!"),
+        ("Solve 5x − 6=0 for x", "Solve 5x-6 = 0 for x"),
+        ("- milk and/or cream\n- eggs", "milk and or cream\neggs"),
+    ],
+)
+def test_other_punctuation_makes_no_other_exercise(first: str, second: str) -> None:
+    assert find([first, second]) == {1: Match(0, 1.0)}
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])

@@ -1,12 +1,22 @@
 """Hashes of words and word n-grams are those of the words, whatever the portions in which texts come."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.curation.shingles import FlatHashes, ngram_hashes, unique_per_text, word_hashes, words_of
+from services.curation.shingles import (
+    FlatHashes,
+    ngram_hashes,
+    unique_per_text,
+    word_hashes,
+    words_and_signs_of,
+    words_of,
+)
 
+SIGN = re.compile(r"[-+*/<>=^%#!&|¬±×÷\u2200-\u22ff]")
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "dd", "é", "東"]), max_size=12).map(" ".join)
 
 
@@ -26,6 +36,37 @@ def test_words(text: str, words: list[str]) -> None:
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
 def test_the_short_way_for_ascii_gives_the_same_words(text: str) -> None:
     assert words_of(text) == words_of(text + " é")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x^2 - 5x+6 = 0", "x ^ 2 - 5x + 6 = 0"),
+        ("C++, C# & R&D", "c + + c # & r & d"),
+        ("a->b, a != !b", "a - > b a ! = ! b"),
+        ("5! and n! and (n)!", "5 ! and n ! and n !"),
+        ("Hi! Wow!!! “Yes!” ¡Hola !", "hi wow yes hola"),
+        ("10% | a-b | a/b | 1/2 | (-b)/2", "10 % | a - b | a / b | 1 / 2 | - b / 2"),
+        ("well-known e-mail, 5-year, GPT-4, and/or, km/h", "well known e mail 5 year gpt 4 and or km h"),
+        ("pre- and post-war - as a dash", "pre and post war as a dash"),
+        ("# Title\n- one\n  * two\n> three", "title one two three"),
+        ("6 − 2 ÷ 3 ≤ é", "6 - 2 ÷ 3 ≤ é"),
+        ("東京 + 1 = へ", "東 京 + 1 = へ"),
+        ("!!!", ""),
+    ],
+)
+def test_signs_that_carry_meaning_are_words(text: str, words: str) -> None:
+    assert words_and_signs_of(text) == words.split()
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_the_short_way_for_ascii_gives_the_same_signs(text: str) -> None:
+    assert words_and_signs_of(text + " é")[:-1] == words_and_signs_of(text + " e")[:-1]
+
+
+@given(st.text())
+def test_without_its_signs_a_text_has_the_same_words(text: str) -> None:
+    assert [word for word in words_and_signs_of(text) if not SIGN.fullmatch(word)] == words_of(text)
 
 
 @given(st.lists(WORDS, max_size=8), st.integers(1, 5))

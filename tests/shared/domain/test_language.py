@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.language import detect_language
+from shared.domain import language
+from shared.domain.language import DETECTABLE_LANGUAGES, detect_language
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,11 @@ def test_it_opens_no_socket_and_loads_no_downloader() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_detectable_languages_are_those_of_the_model() -> None:
+    labels, _ = language._model().predict("How do I cook rice?", k=1000, threshold=-1.0)
+    assert len(labels) == 176
+    names = [label.removeprefix("__label__") for label in labels]
+    codes = {language._MACRO_LANGUAGE.get(name, name) for name in names}
+    assert {code for code in codes if len(code) == 2} == DETECTABLE_LANGUAGES

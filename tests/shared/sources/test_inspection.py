@@ -11,6 +11,7 @@ from shared.domain.errors import InputRefused
 from shared.domain.jobs import Source
 from shared.sources.bundled import bundled_file, bundled_names
 from shared.sources.inspection import inspect_file
+from shared.sources.readers import BadRecord, read_records
 
 POINTER = "/sources/2"
 
@@ -37,6 +38,24 @@ def test_a_long_file_is_estimated(tmp_path: Path) -> None:
     assert seen.rows == pytest.approx(5000, rel=0.02)
 
 
+@pytest.mark.parametrize("data", ['"open,1\n' + "good,2\n" * 30, 'good,1\n"two\nlines",2\n\nshort\n"open'])
+def test_a_csv_file_is_counted_as_it_is_read(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("prompt,n\n" + data)
+    read = list(read_records(path, "csv", POINTER))
+    seen = inspect_file(path, Source(file="f"), POINTER)
+    assert (seen.rows, seen.rows_exact) == (len(read), True)
+    assert sum(seen.unusable_rows.values()) == sum(isinstance(record, BadRecord) for record in read)
+
+
+def test_the_estimate_knows_rows_of_several_lines_and_an_open_quote(tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("prompt,n\n" + "".join(f'"number {n:05d}\nin\nfour\nlines",1\n' for n in range(5000)))
+    assert inspect_file(path, Source(file="f"), POINTER).rows == pytest.approx(5000, rel=0.02)
+    path.write_text("prompt,n\n" + '"open,1\n' + "".join(f"number {n:05d},1\n" for n in range(5000)))
+    assert inspect_file(path, Source(file="f"), POINTER).rows == pytest.approx(5001, rel=0.02)
+
+
 def test_the_limit_of_the_source_counts(tmp_path: Path) -> None:
     path = lines(tmp_path, [{"prompt": f"number {n}"} for n in range(30)])
     seen = inspect_file(path, Source(file="f", limit=7), POINTER)
@@ -55,6 +74,23 @@ def test_a_missing_column_shows_the_columns_and_what_to_set(tmp_path: Path) -> N
     with pytest.raises(InputRefused, match=r"instruktion.*columns seen: \['instruction'\]; set `mapping`") as caught:
         inspect_file(lines(tmp_path, [{"instruction": "x"}]), source, POINTER)
     assert caught.value.pointer == "/sources/2/mapping"
+
+
+@pytest.mark.parametrize("field", ["main_source", "original_source"])
+@pytest.mark.parametrize("template", ["{dataset}", "$.dataset", "$..dataset", "{set} of {dataset}", "{empty}", ""])
+def test_a_source_field_that_no_row_fills_is_refused_at_its_place(tmp_path: Path, field: str, template: str) -> None:
+    path = lines(tmp_path, [{"q": "x", "set": "s", "empty": None}] * 3)
+    source = Source.model_validate({"file": "f", "mapping": {"instruction": "{q}", field: template}})
+    with pytest.raises(InputRefused, match=r"columns seen: \['q', 'set', 'empty'\]; name one that is there") as caught:
+        inspect_file(path, source, POINTER)
+    assert caught.value.pointer == f"/sources/2/mapping/{field}"
+
+
+@pytest.mark.parametrize("template", ["{set}", "$.set", "a name of mine", "{dataset?}", "{{{set}}}", "{rare}"])
+def test_a_source_field_that_some_row_fills_or_may_lack_is_accepted(tmp_path: Path, template: str) -> None:
+    path = lines(tmp_path, [{"q": "x", "set": "s"}, {"q": "y", "set": "s", "rare": "r"}])
+    source = Source.model_validate({"file": "f", "mapping": {"instruction": "{q}", "original_source": template}})
+    assert inspect_file(path, source, POINTER).rows == 2
 
 
 def test_a_missing_parquet_column_is_refused_too(tmp_path: Path) -> None:

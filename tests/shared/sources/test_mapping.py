@@ -211,6 +211,13 @@ def test_unreadable_templates_are_refused_at_their_pointer(template: str) -> Non
     assert caught.value.pointer == "/sources/3/mapping/instruction"
 
 
+def test_an_instruction_without_a_slot_is_refused_whatever_the_sources_name() -> None:
+    fields = FieldMapping(instruction="fixed text here", main_source="{q}", original_source="$..q")
+    with pytest.raises(InputRefused, match="every row would be the same") as caught:
+        CompiledMapping("given", fields, "/sources/3/mapping")
+    assert caught.value.pointer == "/sources/3/mapping/instruction"
+
+
 def test_an_unknown_mapping_names_those_that_exist() -> None:
     with pytest.raises(InputRefused, match=r"no ready mapping 'nektar'.*nectar") as caught:
         compile_mapping("nektar", ["prompt"], "/sources/0")

@@ -124,6 +124,47 @@ def test_csv_oversized_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [getattr(record, "reason", "") for record in records] == ["oversized_line", ""]
 
 
+def test_an_unclosed_quote_costs_its_own_line_only(tmp_path: Path) -> None:
+    before, after = "".join(f"before {n},x\n" for n in range(50)), "".join(f"after {n},y\n" for n in range(200))
+    records = rows_of(written(tmp_path, f'prompt,source\n{before}"An unclosed question,50\n{after}'))
+    assert [record.row for record in records] == list(range(251))
+    [bad] = [record for record in records if isinstance(record, BadRecord)]
+    assert (bad.row, bad.reason, bad.text) == (50, "invalid_csv", '"An unclosed question,50')
+    assert bad.detail.startswith("line 52: a quote is opened and not closed")
+    assert isinstance(records[250], Record)
+    assert records[250].fields == {"prompt": "after 199", "source": "y"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ('"two" bad,2\n', ['"two" bad,2']),
+        ("only one\n", ["only one"]),
+        ('""\n', ['""']),
+        ('"two\nlines"\n', ['"two\nlines"']),
+        ('"a\n"b\n"c', ['"a', '"b', '"c']),
+        ('caf\xe9,"open\n', ['caf?,"open']),
+        ('"' + "x" * 500 + "\n", ['"' + "x" * 199]),
+    ],
+)
+def test_every_csv_fault_carries_its_text(tmp_path: Path, rows: str, texts: list[str]) -> None:
+    records = rows_of(written(tmp_path, ("prompt,source\n" + rows).encode("latin-1")))
+    assert [(getattr(record, "reason", ""), getattr(record, "text", "")) for record in records] == [
+        ("invalid_csv", text) for text in texts
+    ]
+
+
+def test_a_header_with_an_open_quote_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"no readable header line.*not closed"):
+        rows_of(written(tmp_path, '"prompt,source\na,b\n'))
+
+
+def test_an_oversized_line_in_a_quoted_field_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LINE_LIMIT_BYTES", 100)
+    records = rows_of(written(tmp_path, 'prompt,n\n"one\n' + "x" * 300 + '\nmore",1\nnext,2\n'))
+    assert [getattr(record, "reason", "") for record in records] == ["oversized_line", ""]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_separator_is_found(tmp_path: Path, delimiter: str) -> None:
     [record] = rows_of(written(tmp_path, delimiter.join(["prompt", "source"]) + "\n" + delimiter.join("ab") + "\n"))

@@ -23,6 +23,7 @@ REJECTED = [
 ]
 DECONTAMINATION = {
     "ngram_words": 13,
+    "removed_by": {"runs": 1, "whole": 0, "contained": 0},
     "benchmarks": [
         {"benchmark": "file_bench", "texts": 805, "long_texts": 600, "short_texts": 200, "left_out": 5, "grams": 40211}
     ],

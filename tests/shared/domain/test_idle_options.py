@@ -1,0 +1,55 @@
+"""Options that would do nothing are named with their place; a spec without them has none."""
+
+from typing import Any
+
+import pytest
+
+from shared.domain.idle_options import idle_options
+from shared.domain.jobs import JobSpec
+
+MODEL = {"provider": "simulator", "model": "simulator-large"}
+
+
+def pointers(**changes: Any) -> list[str]:
+    spec = JobSpec.model_validate({"sources": [{"bundled": "demo"}], "teacher": MODEL} | changes)
+    return [option.pointer for option in idle_options(spec)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"judge": MODEL}, ["/judge"]),
+        ({"curate": {"languages": ["english"]}}, ["/curate/languages/0"]),
+        ({"curate": {"languages": ["de", "EN", "yue", "sh", ""]}}, [f"/curate/languages/{n}" for n in (1, 2, 3, 4)]),
+        ({"sources": [{"bundled": "demo", "hub_split": "test"}]}, ["/sources/0/hub_split"]),
+        (
+            {"sources": [{"bundled": "demo"}, {"file": "f", "hub_config": "x", "hub_revision": "main"}]},
+            ["/sources/1/hub_config", "/sources/1/hub_revision"],
+        ),
+        ({"sources": [{"hub": "a/b", "format": "csv"}]}, ["/sources/0/format"]),
+    ],
+)
+def test_options_without_effect_are_named(changes: dict[str, Any], expected: list[str]) -> None:
+    assert pointers(**changes) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"judge": MODEL, "respond": {"judge_margin": 0}},
+        {"curate": {"languages": ["de", "en", "zh"]}},
+        {"sources": [{"hub": "a/b", "hub_config": "x", "hub_split": "test", "hub_revision": "main"}]},
+        {"sources": [{"bundled": "demo", "hub_split": "train", "format": "jsonl"}]},
+    ],
+)
+def test_options_with_effect_are_left_alone(changes: dict[str, Any]) -> None:
+    assert pointers(**changes) == []
+
+
+def test_what_to_set_is_said() -> None:
+    spec = {"sources": [{"file": "f", "hub_split": "test"}], "teacher": MODEL, "judge": MODEL}
+    split, language, judge = idle_options(JobSpec.model_validate(spec | {"curate": {"languages": ["english"]}}))
+    assert "leave it out, or set `hub`" in split.detail
+    assert "such as en, de or zh" in language.detail
+    assert "set it (0.5, for example)" in judge.detail

@@ -6,12 +6,12 @@ import logging
 import sys
 
 import uvicorn
+from fastapi import FastAPI
 
-from services.api.app import create_app
-from shared.domain.errors import MultifacetError
-from shared.metadata.engine import create_engine, session_factory
-from shared.metadata.repositories.api_keys import ApiKeyRepository
+from services.api.app import bootstrap, create_app, create_key
+from shared.metadata.engine import parse_url
 from shared.settings import Settings, get_settings
+from shared.settings.start_up import ended_in_words, starting
 from shared.telemetry.logs import configure_logging
 
 SHUTDOWN_SECONDS = 10
@@ -25,35 +25,33 @@ def main() -> None:
     create.add_argument("--name", default="command line")
     create.add_argument("--scopes", default="admin", help="comma-separated: read, write, admin")
     arguments = parser.parse_args()
-    settings = get_settings()
-    try:
-        if arguments.command == "create-key":
-            scopes = [scope.strip() for scope in arguments.scopes.split(",") if scope.strip()]
-            sys.stdout.write(asyncio.run(create_key(settings, arguments.project, arguments.name, scopes)) + "\n")
-            return
-        serve(settings)
-    except MultifacetError as error:
-        sys.exit(f"{error.code}: {error}")
+    with ended_in_words():
+        with starting():
+            settings = get_settings()
+            if arguments.command == "create-key":
+                scopes = [scope.strip() for scope in arguments.scopes.split(",") if scope.strip()]
+                key = asyncio.run(create_key(settings, arguments.project, arguments.name, scopes))
+                sys.stdout.write(key + "\n")
+                return
+            app = prepare(settings)
+        serve(settings, app)
 
 
-async def create_key(settings: Settings, project_id: str, name: str, scopes: list[str]) -> str:
-    """Make a key; returns it. Raises InputRefused for an unknown scope."""
-    engine = create_engine(settings.database_url, pool_size=1)
-    try:
-        async with session_factory(engine)() as session, session.begin():
-            _, secret = await ApiKeyRepository(session).create(project_id, name, scopes)
-    finally:
-        await engine.dispose()
-    return secret
-
-
-def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
+def prepare(settings: Settings) -> FastAPI:
+    """The application, with everything done that needs an operator where it fails."""
     configure_logging(settings, "api")
+    parse_url(settings.database_url)
+    app = create_app(settings)
+    asyncio.run(bootstrap(settings))
+    return app
+
+
+def serve(settings: Settings, app: FastAPI) -> None:
+    """Run until SIGTERM or SIGINT."""
     # sse-starlette logs every chunk when debugging; events are for those who may read the job.
     logging.getLogger("sse_starlette").setLevel(logging.WARNING)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",

@@ -1,8 +1,9 @@
 """The api: REST, events and pages in one FastAPI application, made from settings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,8 @@ from services.api.problems import ProblemBody
 from services.api.routes import artifacts, cache, datasets, files, health, jobs, keys, providers, taxonomies, usage
 from services.api.state import ApiState
 from shared.artifacts import open_store
-from shared.llm.providers import load_providers
+from shared.domain.errors import InputRefused
+from shared.llm.providers import Providers, load_providers
 from shared.metadata.engine import create_engine, session_factory
 from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository
 from shared.settings import Settings
@@ -36,16 +38,18 @@ _POOL_SIZE = 10
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Raises LoopbackRefused for the mode without keys on an address that others can reach.
+    """The application. Raises LoopbackRefused for the mode without keys on an address that others can reach, and InputRefused
+    for a providers file that cannot be used.
 
     Connections are made when it starts (ASGI lifespan) and closed when it stops.
     """
     check_settings(settings)
+    configured = load_providers(settings.providers_file)
     app = FastAPI(
         title="Multifacet",
         version=_version(),
         description=DESCRIPTION,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, configured),
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -66,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings) -> Any:
+def _lifespan(settings: Settings, configured: Providers) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = create_engine(settings.database_url, pool_size=_POOL_SIZE, application_name="multifacet-api")
@@ -78,13 +82,12 @@ def _lifespan(settings: Settings) -> Any:
             engine=engine,
             sessions=session_factory(engine),
             store=store,
-            providers=load_providers(settings.providers_file),
+            providers=configured,
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
         )
         app.state.api = state
-        await _bootstrap(state)
         await events.start()
         try:
             yield
@@ -97,15 +100,35 @@ def _lifespan(settings: Settings) -> Any:
     return lifespan
 
 
-async def _bootstrap(state: ApiState) -> None:
-    """Make sure of the operator's first key, where the settings name one."""
-    settings = state.settings
+async def bootstrap(settings: Settings) -> None:
+    """Make sure of the operator's first key, where the settings name one. Raises InputRefused for a weak one."""
     secret = settings.bootstrap_key.get_secret_value().strip()
     if settings.bootstrap_key_file is not None:
-        secret = settings.bootstrap_key_file.read_text(encoding="utf-8").strip()
+        secret = _key_of_file(settings.bootstrap_key_file)
     if secret:
-        async with state.transaction() as session:
-            await ApiKeyRepository(session).create("default", "bootstrap", SCOPES, secret=secret)
+        await create_key(settings, "default", "bootstrap", SCOPES, secret=secret)
+
+
+async def create_key(
+    settings: Settings, project_id: str, name: str, scopes: Sequence[str], *, secret: str | None = None
+) -> str:
+    """Make a key on a connection of its own; returns it. Raises InputRefused for an unknown scope or a weak `secret`."""
+    engine = create_engine(settings.database_url, pool_size=1)
+    try:
+        async with session_factory(engine)() as session, session.begin():
+            _, made = await ApiKeyRepository(session).create(project_id, name, scopes, secret=secret)
+    finally:
+        await engine.dispose()
+    return made
+
+
+def _key_of_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefused(
+            f"MULTIFACET_BOOTSTRAP_KEY_FILE={path} cannot be read ({error}); set a text file that holds the key, or unset it"
+        ) from error
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The REST API as the commands use it."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -23,18 +25,20 @@ class ApiClient:
     """Base URL and key come from MULTIFACET_URL and MULTIFACET_API_KEY, else from the system that runs on this machine."""
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
-        self.url = (url or os.environ.get("MULTIFACET_URL") or _local_url()).rstrip("/")
-        key = key or os.environ.get("MULTIFACET_API_KEY")
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
+        self.url = (url or os.environ.get("MULTIFACET_URL", "").strip() or _local_url()).rstrip("/")
+        key = key or os.environ.get("MULTIFACET_API_KEY", "").strip()
+        headers = {"authorization": f"Bearer {_checked(key)}"} if key else {}
+        with self._told():
+            self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
 
     def get(self, path: str, **query: str | int) -> Any:
         with self._told():
             return self._json(self._http.request("GET", path, params=query))
 
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        with self._told():
-            return self._json(self._http.request("POST", path, json=body, headers=headers))
+        if body is None:
+            return self._post(path, None, headers or {})
+        return self._post(path, _encoded(body), {"content-type": "application/json", **(headers or {})})
 
     def delete(self, path: str) -> Any:
         with self._told():
@@ -42,18 +46,34 @@ class ApiClient:
 
     def upload(self, path: Path) -> dict[str, Any]:
         """Upload a file; returns its record with `id`."""
-        with path.open("rb") as handle, self._told():
-            response = self._http.post("/v1/files", files={"file": (path.name, handle)}, timeout=None)
+        name = path.name.encode("utf-8", "replace").decode()
+        with _readable(path):
+            handle = path.open("rb")
+        with handle, self._told():
+            response = self._http.post("/v1/files", files={"file": (name, handle)}, timeout=None)
         record: dict[str, Any] = self._json(response)
+        return record
+
+    def upload_taxonomy(self, path: Path) -> dict[str, Any]:
+        """Upload a taxonomy, YAML or JSON; returns its record with `id`."""
+        with _readable(path):
+            content = path.read_bytes()
+        record: dict[str, Any] = self._post("/v1/taxonomies", content, {"content-type": "application/yaml"})
         return record
 
     def download(self, path: str, target: Path, expected_sha256: str) -> None:
         """Stream to `target`, which appears only when its sha256 is the expected one."""
+        try:
+            self._download(path, target, expected_sha256)
+        except OSError as error:
+            raise MultifacetError(f"{target} cannot be written: {error.strerror}; choose another folder") from error
+
+    def _download(self, path: str, target: Path, expected_sha256: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.part")
         digest = sha256()
         with self._told(), self._http.stream("GET", path) as response:
-            if response.status_code >= 400:
+            if not response.is_success:
                 response.read()
                 self._json(response)
             with unfinished.open("wb") as sink:
@@ -74,6 +94,10 @@ class ApiClient:
                 return
             query["before"] = page["next"]
 
+    def _post(self, path: str, content: bytes | None, headers: dict[str, str]) -> Any:
+        with self._told():
+            return self._json(self._http.request("POST", path, content=content, headers=headers))
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """What went wrong on the way, as an error that a person can act on."""
@@ -84,17 +108,69 @@ class ApiClient:
                 f"{self.url} gave no answer ({type(error).__name__}: {error}): check that the system runs there, "
                 "or set MULTIFACET_URL to where it does"
             ) from error
+        except httpx2.InvalidURL as error:
+            raise MultifacetError(
+                f"{self.url} is no address ({error}): set MULTIFACET_URL to http://host:port"
+            ) from error
+        except httpx2.DecodingError as error:
+            raise MultifacetError(
+                f"{self.url} sent an answer that cannot be read ({error}): is this a Multifacet api?"
+            ) from error
 
     def _json(self, response: httpx2.Response) -> Any:
-        if response.status_code < 400:
-            return response.json()
+        """The answer of a request that was granted, an object. Raises MultifacetError for every other answer."""
         try:
-            problem = response.json()
-            lines = [f"{problem.get('title', 'error')} ({response.status_code}): {problem.get('detail', '')}"]
-            lines += [f"  {error['pointer']}: {error['detail']}" for error in problem.get("errors") or ()]
+            answer = response.json()
         except ValueError:
-            lines = [f"{self.url} answered {response.status_code}: {response.text[:300]}"]
-        raise MultifacetError("\n".join(lines))
+            answer = None
+        if response.is_success and isinstance(answer, dict):
+            return answer
+        if isinstance(answer, dict) and "title" in answer:
+            raise MultifacetError("\n".join(_problem_lines(answer, response.status_code)))
+        raise MultifacetError(
+            f"{self.url} answered {response.status_code}, but not as a Multifacet api does; set MULTIFACET_URL to where one "
+            f"runs. The answer begins: {response.text[:300]}"
+        )
+
+
+def job_path(job_id: str, *rest: str) -> str:
+    """The path of a job or of something below it; whatever was typed as an id stays one part of it."""
+    return "/".join(("/v1/jobs", *(quote(part, safe="", errors="surrogateescape") for part in (job_id, *rest))))
+
+
+def _problem_lines(problem: dict[str, Any], status: int) -> Iterator[str]:
+    yield f"{problem['title']} ({status}): {problem.get('detail', '')}"
+    errors = problem.get("errors")
+    for error in errors if isinstance(errors, list) else ():
+        if isinstance(error, dict):
+            yield f"  {error.get('pointer', '')}: {error.get('detail', '')}"
+
+
+def _checked(key: str) -> str:
+    if not (key.isascii() and key.isprintable()):
+        raise MultifacetError(
+            "MULTIFACET_API_KEY holds a character that no key has (keys are mf_ and plain letters, digits, - and _); set it to "
+            "a key as it was printed when it was made"
+        )
+    return key
+
+
+def _encoded(body: Any) -> bytes:
+    """JSON in plain ASCII. NaN and halves of surrogate pairs go out as they are: the api says where they stand."""
+    try:
+        return json.dumps(body).encode()
+    except (ValueError, RecursionError) as error:
+        raise MultifacetError(
+            f"what is to be sent has no form in JSON ({error}); write it without references to itself"
+        ) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MultifacetError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
 
 
 def _local_url() -> str:

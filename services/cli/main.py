@@ -10,20 +10,22 @@ from typing import Annotated, Any, NoReturn
 from uuid import uuid4
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from services.cli.bucket import ensure_bucket
-from services.cli.client import ApiClient
+from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
 from services.cli.embedded.state import StateFolder
 from services.cli.embedded.supervisor import running_system
 from services.cli.pull import pull_job
+from services.cli.spec import read_spec
+from services.cli.uploads import with_uploads
 from services.cli.watch import print_outcome, watch_job
 from shared.domain.errors import MultifacetError
 from shared.settings import get_settings
+from shared.settings.start_up import starting
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
@@ -33,7 +35,9 @@ JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed i
 
 @app.command()
 def serve(
-    port: Annotated[int | None, typer.Option(help="port of the api and the pages; default: a free one")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="port of the api and the pages; default: a free one")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="worker processes, each with all roles")] = 1,
 ) -> None:
     """Run the whole system on this machine until interrupted: PostgreSQL, Redis, api, controller, worker, simulator."""
@@ -59,7 +63,8 @@ def migrate() -> None:
     """Bring the database that MULTIFACET_DATABASE_URL names to the newest schema."""
     from shared.metadata.engine import create_tables
 
-    create_tables(get_settings().database_url)
+    with starting():
+        create_tables(get_settings().database_url)
     console.print("the database is up to date")
 
 
@@ -68,7 +73,9 @@ def make_bucket(
     wait_seconds: Annotated[float, typer.Option(help="how long the object store may take to answer")] = 120.0,
 ) -> None:
     """Make the bucket that MULTIFACET_S3_BUCKET names, waiting until the object store answers."""
-    made = asyncio.run(ensure_bucket(get_settings(), wait_seconds))
+    with starting():
+        settings = get_settings()
+    made = asyncio.run(ensure_bucket(settings, wait_seconds))
     console.print("made the bucket" if made else "the bucket is there")
 
 
@@ -89,14 +96,17 @@ def demo(
 def submit(
     spec: Annotated[Path, typer.Argument(help="job spec as YAML or JSON")],
     upload: Annotated[
-        list[Path] | None, typer.Option(help="file to upload; stands in the spec as `file: upload:<file name>`")
+        list[Path] | None,
+        typer.Option(
+            help="file to upload; the spec names it as `upload:<file name>`: instructions, a benchmark, a taxonomy"
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the job until it ends")] = False,
 ) -> None:
     """Submit a job and print its id."""
-    body = _read_spec(spec)
+    body = read_spec(spec)
     client = ApiClient()
-    job = client.post("/v1/jobs", _with_uploads(client, body, upload or []), {"Idempotency-Key": uuid4().hex})
+    job = client.post("/v1/jobs", with_uploads(client, body, upload or []), {"Idempotency-Key": uuid4().hex})
     console.print(job["id"])
     if watch:
         _follow(client, job["id"])
@@ -108,9 +118,9 @@ def estimate(
     upload: Annotated[list[Path] | None, typer.Option(help="as for `submit`")] = None,
 ) -> None:
     """Calls, tokens and money that a job would take, without submitting it."""
-    body = _read_spec(spec)
+    body = read_spec(spec)
     client = ApiClient()
-    print_estimate(client.post("/v1/jobs/estimate", _with_uploads(client, body, upload or [])), console)
+    print_estimate(client.post("/v1/jobs/estimate", with_uploads(client, body, upload or [])), console)
 
 
 @app.command()
@@ -133,7 +143,7 @@ def watch(job_id: JobId) -> None:
 @app.command()
 def cancel(job_id: JobId) -> None:
     """Ask a job to stop; what it finished is kept."""
-    console.print(f"{job_id} {ApiClient().post(f'/v1/jobs/{job_id}/cancel')['state']}")
+    console.print(f"{job_id} {ApiClient().post(job_path(job_id, 'cancel'))['state']}")
 
 
 @app.command()
@@ -143,7 +153,7 @@ def retry(
 ) -> None:
     """Take a failed or cancelled job up again; finished parts and paid answers are used again."""
     body = {} if budget_usd is None else {"budget_usd": budget_usd}
-    console.print(f"{job_id} {ApiClient().post(f'/v1/jobs/{job_id}/retry', body)['state']}")
+    console.print(f"{job_id} {ApiClient().post(job_path(job_id, 'retry'), body)['state']}")
 
 
 @app.command()
@@ -188,29 +198,6 @@ def _follow(client: ApiClient, job_id: str) -> None:
     print_outcome(job, console)
     if job["state"] != "succeeded":
         raise typer.Exit(1)
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    try:
-        body = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise MultifacetError(f"{path} cannot be read as YAML or JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise MultifacetError(
-            f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`"
-        )
-    return body
-
-
-def _with_uploads(client: ApiClient, body: dict[str, Any], uploads: list[Path]) -> dict[str, Any]:
-    for upload in uploads:
-        if not upload.is_file():
-            raise MultifacetError(f"there is no file {upload}: give the path of a JSONL, CSV or Parquet file")
-    ids = {f"upload:{upload.name}": client.upload(upload)["id"] for upload in uploads}
-    for source in body.get("sources") or ():
-        if isinstance(source, dict) and source.get("file") in ids:
-            source["file"] = ids[source["file"]]
-    return body
 
 
 def main() -> None:

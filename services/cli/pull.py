@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.cli.client import ApiClient
+from services.cli.client import ApiClient, job_path
 
 _INTERMEDIATE_STAGES = frozenset({"curate", "augment", "compose", "respond"})
 
@@ -11,7 +11,7 @@ def pull_job(client: ApiClient, job_id: str, folder: Path, *, everything: bool) 
     """Write the job's artifacts below `folder`, sha256 checked; returns the paths. Without `everything`, only results:
     the collection, the exports, the report and the card."""
     written = []
-    for artifact in client.pages(f"/v1/jobs/{job_id}/artifacts", limit=200):
+    for artifact in client.pages(job_path(job_id, "artifacts"), limit=200):
         stage, name = artifact["stage"], artifact["name"]
         if not everything and (stage in _INTERMEDIATE_STAGES or artifact["kind"] == "manifest"):
             continue

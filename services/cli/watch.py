@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.cli.client import ApiClient, Unreachable
+from services.cli.client import ApiClient, Unreachable, job_path
 
 END_STATES = frozenset({"succeeded", "failed", "cancelled"})
 _POLL_SECONDS = 0.5
@@ -66,7 +66,7 @@ def _job(client: ApiClient, job_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+            job: dict[str, Any] = client.get(job_path(job_id))
             return job
         except Unreachable:
             if time.monotonic() > deadline:

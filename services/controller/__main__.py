@@ -7,13 +7,23 @@ import structlog
 import uvloop
 
 from services.controller.controller import Controller
-from shared.settings import get_settings
+from shared.metadata.engine import parse_url
+from shared.settings import Settings, get_settings
+from shared.settings.start_up import ended_in_words, starting
 from shared.telemetry.logs import configure_logging
 
 
-async def run() -> None:
-    settings = get_settings()
-    configure_logging(settings, "controller")
+def main() -> None:
+    with ended_in_words():
+        with starting():
+            settings = get_settings()
+            configure_logging(settings, "controller")
+            parse_url(settings.database_url)
+        uvloop.run(run(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
     controller = Controller(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -23,4 +33,4 @@ async def run() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(run())
+    main()

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from shared.domain.errors import MultifacetError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -20,10 +23,27 @@ STOP_CHANNEL = "multifacet_stop"
 """Payload `<job id>`: workers ask at once whether their attempts of that job shall stop."""
 
 
+class DatabaseUrlRefused(MultifacetError):
+    """The URL of the database is none. It is not repeated: it may hold a password."""
+
+    code = "database_url_refused"
+
+
+def parse_url(url: str) -> URL:
+    """The parts of a SQLAlchemy URL. Raises DatabaseUrlRefused."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseUrlRefused(
+            "MULTIFACET_DATABASE_URL cannot be read as a URL; give postgresql+psycopg://user:password@host:port/database, "
+            "with special characters of the password written as %xx"
+        ) from error
+
+
 def create_engine(url: str, pool_size: int = 5, application_name: str = "multifacet") -> AsyncEngine:
     """An async engine. `url` is a SQLAlchemy URL; any PostgreSQL driver named in it is replaced by psycopg 3."""
     return create_async_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        parse_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
@@ -39,7 +59,7 @@ def session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 def connection_string(url: str) -> str:
     """The libpq form of a SQLAlchemy URL, for plain psycopg connections."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 async def connect(url: str, application_name: str = "multifacet") -> psycopg.AsyncConnection:
@@ -55,7 +75,7 @@ def migration_config(url: str) -> "Config":
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["url"] = make_url(url).set(drivername="postgresql+psycopg")
+    config.attributes["url"] = parse_url(url).set(drivername="postgresql+psycopg")
     return config
 
 

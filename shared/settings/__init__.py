@@ -1,17 +1,25 @@
 """Everything an operator sets, by environment variables that start with MULTIFACET_ (or an `.env`-free compose file)."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "MULTIFACET_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_DATABASE_SCHEMES = ("postgresql://", "postgresql+", "postgres://")
+_REDIS_SCHEMES = ("redis://", "rediss://")
 
 
 class Settings(BaseSettings):
     """One flat list, read once per process. Durations are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="MULTIFACET_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="ignore", frozen=True)
 
     database_url: str = Field(
         default="postgresql+psycopg://multifacet@localhost/multifacet", description="SQLAlchemy URL; psycopg 3 only"
@@ -38,40 +46,58 @@ class Settings(BaseSettings):
     )
     bootstrap_key_file: Path | None = Field(default=None, description="file with that key; stands before the variable")
     api_host: str = "127.0.0.1"
-    api_port: int = 8080
-    upload_limit_bytes: int = 2 << 30
+    api_port: int = Field(default=8080, ge=0, le=65_535)
+    upload_limit_bytes: int = Field(default=2 << 30, ge=1)
 
-    lease_seconds: float = 60.0
-    heartbeat_seconds: float = 15.0
-    heartbeat_give_up_seconds: float = Field(
+    lease_seconds: Seconds = 60.0
+    heartbeat_seconds: Seconds = 15.0
+    heartbeat_give_up_seconds: Seconds = Field(
         default=45.0, description="no successful heartbeat for so long: stop, write nothing"
     )
-    cancel_grace_seconds: float = 10.0
-    controller_tick_seconds: float = 1.0
-    redispatch_seconds: float = Field(default=30.0, description="a doorbell unanswered for so long is rung again")
+    cancel_grace_seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    controller_tick_seconds: Seconds = 1.0
+    redispatch_seconds: Seconds = Field(default=30.0, description="a doorbell unanswered for so long is rung again")
     worker_slots: int = Field(default=2, ge=1, description="steps that one worker runs at once")
     worker_most_slots: int = Field(
         default=16, ge=1, description="the same, while steps wait for retries and slow answers and LLM calls run dry"
     )
     work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
     maximum_in_flight: int = Field(default=64, ge=1, description="LLM calls that one worker process has open at once")
-    llm_request_timeout_seconds: float = Field(
-        default=180.0, gt=0, description="one try of an LLM call, then it is tried again"
+    llm_request_timeout_seconds: Seconds = Field(
+        default=180.0, description="one try of an LLM call, then it is tried again"
     )
-    llm_call_deadline_seconds: float = Field(
+    llm_call_deadline_seconds: Seconds = Field(
         default=900.0,
-        gt=0,
         description="all tries of one LLM call with the pauses between them; queueing does not count",
     )
-    llm_circuit_open_seconds: float = Field(
-        default=30.0, gt=0, description="a provider that fails every call is left alone for so long"
+    llm_circuit_open_seconds: Seconds = Field(
+        default=30.0, description="a provider that fails every call is left alone for so long"
     )
-    llm_cache_ttl_seconds: float = Field(
-        default=30 * 86_400.0, gt=0, description="age at which a stored answer expires"
-    )
+    llm_cache_ttl_seconds: Seconds = Field(default=30 * 86_400.0, description="age at which a stored answer expires")
 
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        if not url.startswith(_DATABASE_SCHEMES):
+            raise ValueError("it is no URL of PostgreSQL; give postgresql+psycopg://user:password@host:port/database")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, url: str) -> str:
+        if not url.startswith(_REDIS_SCHEMES):
+            raise ValueError("it is no URL of Redis; give redis://host:port/number")
+        return url
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("it is no level; give DEBUG, INFO, WARNING or ERROR")
+        return level
 
     @field_validator("s3_endpoint")
     @classmethod

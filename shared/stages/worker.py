@@ -23,11 +23,14 @@ import uvloop
 from shared.artifacts import open_store
 from shared.domain.errors import InputRefused
 from shared.domain.plan import COLLECTION_PLAN, StageKind
-from shared.metadata.engine import create_engine, session_factory
+from shared.llm.providers import load_providers
+from shared.metadata.engine import create_engine, parse_url, session_factory
 from shared.queue.doorbell_worker import DoorbellWorker
 from shared.queue.lease import LeaseKeeper
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
+from shared.settings.start_up import ended_in_words, starting
+from shared.stages.protocol import RowStageHandler
 from shared.stages.small_process import settle_after_imports, share_one_heap
 from shared.stages.step_runner import Handler, StepRunner
 from shared.stages.without_pandas import keep_pandas_out
@@ -174,15 +177,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     keep_pandas_out()
     share_one_heap()
-    settings = get_settings()
-    configure_logging(settings, "worker")
-    try:
-        roles = parse_roles(given.roles)
-        modules = dict(_parse_pair(text) for text in given.handlers)
-        handlers = load_handlers(roles, modules)
-    except InputRefused as error:
-        parser.error(str(error))
-    Worker(settings, roles, handlers).run()
+    with ended_in_words():
+        with starting():
+            settings = get_settings()
+            configure_logging(settings, "worker")
+            parse_url(settings.database_url)
+        try:
+            roles = parse_roles(given.roles)
+            modules = dict(_parse_pair(text) for text in given.handlers)
+            handlers = load_handlers(roles, modules)
+        except InputRefused as error:
+            parser.error(str(error))
+        if any(isinstance(handler, RowStageHandler) for handler in handlers.values()):
+            load_providers(settings.providers_file)  # else every job would be refused for it, one after the other
+        Worker(settings, roles, handlers).run()
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import shared.domain
 from tests.end_to_end.conftest import Driver
 from tests.support.servers import free_port
 
@@ -64,6 +66,14 @@ def test_a_file_of_ones_own_goes_from_estimate_to_results_by_commands_alone(driv
         (("submit", "list.yaml"), "a job spec is a mapping"),
         (("submit", "unknown.yaml"), "/colour"),
         (("submit", "job.yaml", "--upload", "absent.jsonl"), "there is no file absent.jsonl"),
+        (("submit", "job.yaml"), "no --upload gave a file of that name"),
+        (("submit", "job.yaml", "--upload", "own.jsonl", "--upload", "list.yaml"), "list.yaml is not used"),
+        (("submit", "binary.yaml"), "cannot be read as YAML or JSON"),
+        (("submit", "nan.yaml"), "/max_reject_rate"),
+        (("submit", "half.yaml"), "/name"),
+        (("submit", "five.yaml"), "/sources"),
+        (("submit", "files.yaml"), "/sources/0/file"),
+        (("retry", "job_absent", "--budget-usd", "nan"), "/budget_usd"),
         (("watch", "job_absent"), "404"),
         (("cancel", "job_absent"), "404"),
         (("pull", "job_absent"), "404"),
@@ -74,7 +84,17 @@ def test_a_mistake_is_told_in_words_and_ends_with_1(
 ) -> None:
     write_job(tmp_path)
     (tmp_path / "list.yaml").write_text("- 1\n")
-    (tmp_path / "unknown.yaml").write_text((tmp_path / "job.yaml").read_text() + "colour: red\n")
+    good = (tmp_path / "job.yaml").read_text().replace("file: 'upload:own.jsonl'", "bundled: demo")
+    teacher = "teacher: {provider: simulator, model: simulator-small}\n"
+    for name, text in {
+        "unknown": good + "colour: red\n",
+        "binary": good + "taxonomy: !!binary aGFsbG8=\n",
+        "nan": good + "max_reject_rate: .nan\n",
+        "half": good.replace("typed [by] hand", '"\\uD800"'),
+        "five": "sources: 5\n" + teacher,
+        "files": "sources: [{file: [a]}]\n" + teacher,
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
     ended = multifacet(driver.system.api_url, tmp_path, *arguments)
     assert ended.returncode == 1
     assert said in ended.stderr
@@ -86,6 +106,23 @@ def test_a_system_that_does_not_run_is_told_in_words(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "MULTIFACET_URL" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_taxonomy_and_a_benchmark_of_ones_own_go_with_the_job(driver: Driver, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    own = (Path(shared.domain.__path__[0]) / "taxonomies" / "multifacet.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(re.sub("(?m)^name: .*$", "name: of my own", own, count=1))
+    (tmp_path / "bench.txt").write_text("How do I keep basil fresh for longer than a week?\n")
+    with (tmp_path / "job.yaml").open("a") as job:
+        job.write("name: 2024-01-01\ntaxonomy: upload:own.yaml\nstop_after: curate\n")
+        job.write("curate: {decontaminate_against: ['upload:bench.txt']}\n")
+    uploads = [text for name in ("own.jsonl", "own.yaml", "bench.txt") for text in ("--upload", name)]
+    submitted = multifacet(driver.system.api_url, tmp_path, "submit", "job.yaml", *uploads, "--watch")
+    assert submitted.returncode == 0, submitted.stderr
+    job = driver.job(submitted.stdout.splitlines()[0])
+    assert job["name"] == "2024-01-01"
+    assert job["stages"][0]["ledger"]["reasons"] == {"contaminated": 1}
+    assert driver.client.get(f"/v1/taxonomies/{job['spec']['taxonomy']}")["name"] == "of my own"
 
 
 def test_a_job_that_reached_its_budget_ends_well_with_a_higher_one(driver: Driver, tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ class StateFolder:
         return self.root / "system.json"
 
     def make(self) -> None:
+        """Make the folders. Raises MultifacetError where they cannot be made."""
+        try:
+            self._make()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _make(self) -> None:
         for folder in (self.root, self.logs, self.pids, self.root / "artifacts"):
             folder.mkdir(parents=True, exist_ok=True)
         # PostgreSQL's own user must pass through this folder when we are root; nothing else in it is opened.
@@ -66,12 +73,20 @@ class StateFolder:
                 self.record_path.unlink(missing_ok=True)
 
     def record(self) -> SystemRecord | None:
-        """The running system, or None."""
+        """The running system, or None. Raises MultifacetError where nobody may look."""
         try:
             record = msgspec.json.decode(self.record_path.read_bytes(), type=SystemRecord)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         return record if Path(f"/proc/{record.supervisor_pid}").exists() else None
+
+    def _unusable(self, error: OSError) -> MultifacetError:
+        return MultifacetError(
+            f"the state folder {self.root} cannot be used ({error.strerror}: {error.filename}); set MULTIFACET_STATE_FOLDER to "
+            "one that can be written"
+        )
 
     def write_record(self, record: SystemRecord) -> None:
         unfinished = self.record_path.with_suffix(".new")

@@ -14,7 +14,7 @@ import httpx2
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from services.api.app import create_app
+from services.api.app import bootstrap, create_app
 from services.api.state import ApiState
 from shared.artifacts.layout import job_file_key, stage_folder
 from shared.artifacts.tables import REJECTED_ROW_SCHEMA, write_records, write_rows
@@ -50,6 +50,7 @@ def api_settings(postgres_url: str, folder: Path, **changes: Any) -> Settings:
 @asynccontextmanager
 async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(settings)
+    await bootstrap(settings)
     async with app.router.lifespan_context(app):
         yield app
 

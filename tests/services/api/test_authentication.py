@@ -13,8 +13,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.__main__ import create_key
-from services.api.app import create_app
+from services.api.app import create_app, create_key
 from services.api.authentication import SESSION_COOKIE, LoopbackRefused, is_loopback
 from services.api.state import ApiState
 from shared.domain.errors import InputRefused

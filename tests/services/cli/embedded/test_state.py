@@ -42,3 +42,11 @@ def test_a_record_of_a_dead_supervisor_or_of_garbage_counts_as_none(tmp_path: Pa
     assert state.record() is None
     state.record_path.write_text("{half")
     assert state.record() is None
+
+
+def test_a_folder_that_cannot_be_used_is_told_with_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    state = StateFolder(tmp_path / "file" / "state")
+    assert state.record() is None
+    with pytest.raises(MultifacetError, match="MULTIFACET_STATE_FOLDER"):
+        state.make()

@@ -6,7 +6,7 @@ from typing import Any
 from services.simulator.chance import Chance, generator_of, uniforms_of
 from services.simulator.phrases import fill, load_phrases
 from services.simulator.requests import BadRequest
-from services.simulator.words import topics_of
+from services.simulator.words import lower_opening, topics_of
 
 KEYS = frozenset({"instruction", "slots"})
 UNFIT_SHARE = 0.02
@@ -39,9 +39,7 @@ def _describe(seed_description: str, sentence: str, topics: tuple[str, ...], cha
     body = " ".join(body.split())
     if body:
         lead = fill(chance.choice(phrases.augment_leads), topic, other)
-        # A name or the pronoun I keeps its capital.
-        opens_lower = body[:1].isupper() and body[1:2].islower() and body.split(maxsplit=1)[0] not in ("I", "I'm")
-        body = f"{lead} {body[0].lower() + body[1:] if opens_lower else body}"
+        body = f"{lead} {lower_opening(body)}"
         if body[-1] not in ".!?":
             body += "."
     tail = "" if sentence else fill(chance.choice(phrases.augment_tails), topic, other)

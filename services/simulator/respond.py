@@ -58,6 +58,7 @@ def _common_system_words() -> frozenset[str]:
     stock = (
         *(text for voice in phrases.compose_voices for text in (*voice.fillers, *voice.openings, *voice.closings)),
         *phrases.compose_links,
+        *phrases.compose_labels,
         *phrases.augment_leads,
         *phrases.augment_tails,
         *phrases.compose_roles,

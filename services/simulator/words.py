@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from shared.domain.checks.answer_language import LANGUAGE_NAMES
+
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Scripts that write no spaces between words (and Hangul, whose particles stick to them)."""
@@ -29,6 +31,8 @@ sentences short simple small sort specific step steps suggest summarize summary 
 translate type types understand word words work write writes writing written don't doesn't didn't isn't aren't wasn't
 can't couldn't won't wouldn't i'm i've i'd i'll it's that's there's they're we're what's you're you've let's
 """
+_NAMES = frozenset(LANGUAGE_NAMES.values())
+_PRONOUNS = ("I'", "I’")
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that say nothing about a topic; the later ones are those common in instructions and preferences."""
 
@@ -36,6 +40,15 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 def words_of(text: str) -> list[str]:
     """All words, lower-cased, in order."""
     return [match.lower() for match in _WORD.findall(text)]
+
+
+def lower_opening(text: str) -> str:
+    """The text as it reads in the middle of a sentence: without the capital of its first word, unless that word is a form
+    of the pronoun I, an acronym, or the name of a language."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    keeps = first.startswith(_PRONOUNS) or first.rstrip(",.:;") in _NAMES
+    opens = first[:1].isupper() and (first == "A" or (len(first) > 1 and first[1:].islower()))
+    return text[0].lower() + text[1:] if opens and not keeps else text
 
 
 def content_words(text: str) -> list[str]:

@@ -26,9 +26,11 @@ def _text(slot: dict[str, Any], name: str, position: int, *, required: bool = Fa
 
 
 def _keywords(seed: str, topic: str, chance: Chance) -> str:
-    text = fill(chance.choice(load_phrases().keyword_frames), topic, s=seed)
     # One preference, not a list of several.
-    return " ".join(_LIST_MARKS.sub(" ", text).split()[:MAXIMUM_KEYWORDS])
+    texts = (fill(frame, topic, s=seed) for frame in (chance.choice(load_phrases().keyword_frames), "{s}"))
+    found = [_LIST_MARKS.sub(" ", text).split() for text in texts]
+    # What is too long loses its topic rather than its last words.
+    return " ".join(next((words for words in found if len(words) <= MAXIMUM_KEYWORDS), found[-1][:MAXIMUM_KEYWORDS]))
 
 
 def _describe(seed_description: str, sentence: str, topics: tuple[str, ...], chance: Chance) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from services.simulator.chance import Chance, generator_of, uniforms_of
 from services.simulator.phrases import fill, load_phrases
 from services.simulator.requests import BadRequest
-from services.simulator.words import topics_of
+from services.simulator.words import lower_opening, topics_of
 
 KEYS = frozenset({"instruction", "slots"})
 UNFIT_SHARE = 0.02
@@ -26,9 +26,11 @@ def _text(slot: dict[str, Any], name: str, position: int, *, required: bool = Fa
 
 
 def _keywords(seed: str, topic: str, chance: Chance) -> str:
-    text = fill(chance.choice(load_phrases().keyword_frames), topic, s=seed)
     # One preference, not a list of several.
-    return " ".join(_LIST_MARKS.sub(" ", text).split()[:MAXIMUM_KEYWORDS])
+    texts = (fill(frame, topic, s=seed) for frame in (chance.choice(load_phrases().keyword_frames), "{s}"))
+    found = [_LIST_MARKS.sub(" ", text).split() for text in texts]
+    # What is too long loses its topic rather than its last words.
+    return " ".join(next((words for words in found if len(words) <= MAXIMUM_KEYWORDS), found[-1][:MAXIMUM_KEYWORDS]))
 
 
 def _describe(seed_description: str, sentence: str, topics: tuple[str, ...], chance: Chance) -> str:
@@ -39,9 +41,7 @@ def _describe(seed_description: str, sentence: str, topics: tuple[str, ...], cha
     body = " ".join(body.split())
     if body:
         lead = fill(chance.choice(phrases.augment_leads), topic, other)
-        # A name or the pronoun I keeps its capital.
-        opens_lower = body[:1].isupper() and body[1:2].islower() and body.split(maxsplit=1)[0] not in ("I", "I'm")
-        body = f"{lead} {body[0].lower() + body[1:] if opens_lower else body}"
+        body = f"{lead} {lower_opening(body)}"
         if body[-1] not in ".!?":
             body += "."
     tail = "" if sentence else fill(chance.choice(phrases.augment_tails), topic, other)

@@ -6,6 +6,7 @@ from typing import Any
 from services.simulator.chance import Chance, generator_of
 from services.simulator.phrases import Voice, fill, load_phrases
 from services.simulator.requests import BadRequest
+from services.simulator.words import lower_opening
 
 KEYS = frozenset({"descriptions"})
 DEFAULT_TARGET = 900
@@ -18,15 +19,11 @@ def _strings(block: dict[str, Any], name: str) -> list[str]:
     return [item.strip() for item in value if item.strip()]
 
 
-def _lower_first(text: str) -> str:
-    return text[0].lower() + text[1:] if text[:1].isupper() and text[1:2].islower() else text
-
-
 def _woven(description: str, link: str) -> str:
     """The description behind a link. Its words stay as they are, so that nothing of the preference is lost."""
     if not link:
         return description
-    return f"{link} {_lower_first(description)}"
+    return f"{link} {lower_opening(description)}"
 
 
 def answer_compose(block: dict[str, Any], seed: int, digest: bytes) -> str:

@@ -26,7 +26,7 @@ class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All sentences. Slots: {t}, {u} topic words ({T}, {U} capitalised), {e} echoed words, {r} role, {s} seed name."""
+    """All sentences. Slots: {t}, {u} topic words ({T}, {U} capitalised), {e} quoted words, {r} role, {s} seed name."""
 
     simple: tuple[str, ...]
     plain: tuple[str, ...]

@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from shared.domain.checks.answer_language import LANGUAGE_NAMES
+
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Scripts that write no spaces between words (and Hangul, whose particles stick to them)."""
@@ -29,6 +31,33 @@ sentences short simple small sort specific step steps suggest summarize summary 
 translate type types understand word words work write writes writing written don't doesn't didn't isn't aren't wasn't
 can't couldn't won't wouldn't i'm i've i'd i'll it's that's there's they're we're what's you're you've let's
 """
+_NO_NOUNS = """
+actually add added affect allow analyse analyze answering appear apply asks attend attract average avoid basic
+beautiful become begin behave belong beside best better big bring busy buy calculate called carry cause caused
+celebrate central check choosing classify clean clear close closely cold come common comparing compose contain convert
+convince cook correct cover cultural daily decide decrease deep demonstrate develop die different dirty discussing
+divided dry early easy eat eight elaborate eleven employ enable encourage engage engaging estimate evaluating every
+exact extra extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow four free full
+full-time fun funny generate gives global good grow happen happening happens happy hard healthy hear heavy helpful
+high higher hold hot implement important improve include increase inform informing interested inviting keep key knows
+larger late learn learned leave light listening live living local long long-term longer look looking loses low lower
+main manage matter means mental move necessary nice nine nobody notify obtaining occurs old open pay personal persuade
+planning play pleasant popular possibly potential prevent primary print private proper provide public quick raise read
+ready real recent recommend red reduce regular relevant remain remember remove removing required rich right run runs
+safe save send serious serve settle seven short-term shorter show shuts single six slow social solve somebody someone
+sorry sorted speak special specific spend stand stands start starting stay strong study suggesting summarise sure
+takes tasty tell tells ten thinks three tiny top total travel tried try trying turn twelve twenty two typical unhappy
+useful usual visit voted wait walk warm weak wear wears whole wide works wrong young
+"""
+NO_NOUNS = frozenset(_NO_NOUNS.split())
+"""Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
+_ENDINGS = """
+able ably ally ately ently estly fully ible ically ingly ious ously sful tful less ive ical ular omic ted sed ned red ked
+ded ied ched shed led ving lling izing ising
+"""
+_ENDINGS_OF_OTHERS = tuple(_ENDINGS.split())
+_NAMES = frozenset(LANGUAGE_NAMES.values())
+_PRONOUNS = ("I'", "I’")
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that say nothing about a topic; the later ones are those common in instructions and preferences."""
 
@@ -38,17 +67,32 @@ def words_of(text: str) -> list[str]:
     return [match.lower() for match in _WORD.findall(text)]
 
 
+def lower_opening(text: str) -> str:
+    """The text as it reads in the middle of a sentence: without the capital of its first word, unless that word is a form
+    of the pronoun I, an acronym, or the name of a language."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    keeps = first.startswith(_PRONOUNS) or first.rstrip(",.:;") in _NAMES
+    opens = first[:1].isupper() and (first == "A" or (len(first) > 1 and first[1:].islower()))
+    return text[0].lower() + text[1:] if opens and not keeps else text
+
+
 def content_words(text: str) -> list[str]:
     """Distinct words of three letters or more that are no function words, lower-cased, in order of appearance."""
     return list(dict.fromkeys(word for word in words_of(text) if len(word) > 2 and word not in FUNCTION_WORDS))
 
 
+def _is_no_noun(word: str) -> bool:
+    """Whether an English word is likely an adjective, adverb or verb form: no sentence can be about it."""
+    return word in NO_NOUNS or (len(word) > 5 and word.endswith(_ENDINGS_OF_OTHERS))
+
+
 @lru_cache(maxsize=4096)
-def topics_of(text: str, most: int = 8) -> tuple[str, ...]:
+def topics_of(text: str, most: int = 6) -> tuple[str, ...]:
     """At most so many words (or, in unspaced scripts, short runs of signs) that say what the text is about.
 
-    Words that come more than once lead, then those of five letters or more; among equals the order stays. Never empty: a
-    text of nothing but function words gives those, and a text without words gives ("this",).
+    Words that look like nouns lead, among them those that come more than once, then those of five letters or more; among
+    equals the order stays. Never empty: a text of nothing but function words gives those, and a text without words gives
+    ("this",).
     """
     if _UNSPACED.search(text):
         runs = [run[:6] for run in re.split(r"[\W\d_]+", text) if run]
@@ -64,7 +108,7 @@ def topics_of(text: str, most: int = 8) -> tuple[str, ...]:
     if not counts:
         return tuple(dict.fromkeys(words_of(text)))[:most] or ("this",)
     # Longer words say more, in every language with spaces.
-    ranked = sorted(counts, key=lambda word: (-min(counts[word], 3), len(word) < 5))
+    ranked = sorted(counts, key=lambda word: (_is_no_noun(word), -min(counts[word], 3), len(word) < 5))
     first = text.lstrip()[:1]
     result = []
     for word in ranked[:most]:

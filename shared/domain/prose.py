@@ -175,6 +175,9 @@ _TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "“": '"', "”
 
 
 def fold(text: str) -> str:
-    """The form in which phrases are compared: NFC, caseless, straight quotes and hyphens, single spaces."""
-    plain = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).casefold()
-    return " ".join(unicodedata.normalize("NFC", plain).split())
+    """The form in which phrases are compared, and nothing else: NFKC (a full-width mark is the mark), caseless, straight
+    quotes and hyphens, single spaces."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    plain = unicodedata.normalize("NFKC", text).translate(_TYPOGRAPHY).casefold()
+    return " ".join(unicodedata.normalize("NFKC", plain).split())

@@ -21,6 +21,15 @@ _COMPATIBLE_FORMATS = (
 # Two items, a head and a cell, two headings with a line under one of them.
 _FEWEST_WORDS = {"numbered_list": 2, "bullet_list": 2, "table": 2, "headings": 3}
 
+# The marks of a format: of each group one at least stands in the answer. (A heading can also be underlined, but nobody who
+# asks for Markdown headings means that, and no teacher writes it.)
+_DRAWN_WITH: dict[str, tuple[str, ...]] = {
+    "table": ("|", "-"),
+    "headings": ("#",),
+    "numbered_list": (".)",),
+    "bullet_list": ("-*+•▪◦‣–",),
+}
+
 
 def _integer(check: Check, name: str) -> int:
     value = check.parameters[name]
@@ -73,11 +82,13 @@ def _format_and_words(a: Check, b: Check) -> str | None:
     return f"the format {wanted} needs at least {least} words, and at most {most} are allowed" if least > most else None
 
 
-def _table_and_avoid(a: Check, b: Check) -> str | None:
-    if a.parameters["format"] == "table":
-        for mark in ("|", "-"):
-            if mark in phrases_of(b.parameters):
-                return f"a Markdown table is drawn with {mark!r}, which must not stand in the answer"
+def _format_and_avoid(a: Check, b: Check) -> str | None:
+    wanted = str(a.parameters["format"])
+    unwanted = {fold(entry) for entry in phrases_of(b.parameters)}
+    for marks in _DRAWN_WITH.get(wanted, ()):
+        if unwanted.issuperset(marks):
+            seen = " or ".join(map(repr, marks))
+            return f"the format {wanted} is drawn with {seen}, which must not stand in the answer"
     return None
 
 
@@ -101,9 +112,11 @@ def _wanted(check: Check) -> list[str]:
 
 
 def _phrase_and_words(a: Check, b: Check) -> str | None:
-    longest = max(len(words(wanted)) for wanted in _wanted(a))
+    found = [words(fold(wanted)) for wanted in _wanted(a)]
+    # Phrases may overlap, so that only words that differ add up.
+    least = max(*map(len, found), len({word for part in found for word in part}))
     most = _integer(b, "words")
-    return f"the phrase alone has {longest} words, and at most {most} are allowed" if longest > most else None
+    return f"what must stand in the answer has {least} words, and at most {most} are allowed" if least > most else None
 
 
 def _phrase_and_sentence_words(a: Check, b: Check) -> str | None:
@@ -156,7 +169,7 @@ _RULES: dict[tuple[str, str], Callable[[Check, Check], str | None]] = {
     ("format", "format"): _formats,
     ("format", "sentence_count_at_most"): _format_and_sentences,
     ("format", "maximum_words"): _format_and_words,
-    ("format", "must_avoid"): _table_and_avoid,
+    ("format", "must_avoid"): _format_and_avoid,
     ("format", "starts_with"): _json_and_edges,
     ("format", "ends_with"): _json_and_edges,
     ("must_include", "must_avoid"): _include_and_avoid,

@@ -1,5 +1,6 @@
 """What the classes augment, compose and judge make: slots, sentences, lengths, verdicts."""
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from services.simulator.augment import answer_augment
 from services.simulator.compose import answer_compose
 from services.simulator.judge import answer_judge
+from services.simulator.phrases import load_phrases
 from services.simulator.respond import answer_respond
 from services.simulator.server import Simulator
+from services.simulator.words import words_of
 from shared.domain.checks import canonical_sentence, find_checks, validate_check
 from shared.domain.similarity import rouge_l
 from shared.domain.taxonomy import default_taxonomy, seed_check
@@ -82,6 +85,31 @@ def test_descriptions_of_siblings_differ_measurably() -> None:
                         text = text.replace(canonical_sentence(check), " ")
                     texts.append(text)
                 assert rouge_l(*texts) < 0.5, texts
+
+
+def test_everything_that_stands_before_a_description_is_set_off_from_it() -> None:
+    phrases = load_phrases()
+    assert all(text[-1] in ",:" for text in (*phrases.augment_leads, *phrases.compose_links))
+
+
+def test_no_capital_in_the_middle_of_a_sentence() -> None:
+    seed = {**slots_of(0)[0], "seed_description": "A native reader enjoys it.", "check_sentence": None}
+    for number in range(30):
+        made = augmented([seed], digest=bytes([number]))
+        block = {"descriptions": [one["description"] for one in made], "target_characters": 900, "form": "prose"}
+        text = answer_compose(block, 0, bytes([number]))
+        assert ", a native reader" in text
+        assert not re.search(r"[,:] A ", text)
+
+
+def test_labels_of_a_sheet_are_no_wishes() -> None:
+    descriptions = ["Zebras fascinate them.", "Glaciers matter.", "Caution counts.", "Volcanoes please."]
+    for number in range(20):
+        block = {"form": "audience_sheet", "descriptions": descriptions, "target_characters": 500}
+        system = answer_compose(block, 0, bytes([number]))
+        assert "Substance:" in system
+        answer = answer_respond(system, INSTRUCTION, 0, bytes([number]))
+        assert not {"manner", "substance", "footing"} & set(words_of(answer))
 
 
 def test_small_share_does_not_fit_and_always_the_same() -> None:

@@ -42,6 +42,25 @@ def test_fold_is_idempotent(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("なぜ？", "なぜ?"),
+        ("Ｗｈｙ！", "why!"),
+        ("ﬁne", "fine"),
+        ("‘It’s’ “so”", "'it's' \"so\""),
+        ("a\u3000\u00a0b", "a b"),
+    ],
+)
+def test_fold_makes_forms_of_one_sign_equal(text: str, same: str) -> None:
+    assert fold(text) == fold(same) == same
+
+
+@pytest.mark.parametrize(("one", "other"), [("café", "cafe"), ("。", "."), ("?", "!"), ("か", "が")])
+def test_fold_keeps_different_signs_apart(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
 def test_code_is_taken_out() -> None:
     assert without_code("Call `run()` now.\n```\nx = 1\n```\nDone.").split() == ["Call", "now.", "Done."]
 

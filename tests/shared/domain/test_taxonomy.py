@@ -243,6 +243,28 @@ class TestShipped:
         for item in default_taxonomy().seeds():
             assert all(home[other] != item.dimension.name for other in item.seed.conflicts_with)
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("short answer up front", "formal definitions first"),
+            ("short answer up front", "prerequisites recapped"),
+            ("verdict before reasons", "caring check-in"),
+            ("no warm-up phrases", "caring check-in"),
+            ("told as a small story", "facts as in an almanac"),
+            ("led by a question", "conclusions without derivation"),
+            ("measured reportage", "stance declared"),
+            ("criteria to choose by", "peer objections weighed"),
+            ("alternatives kept out", "weighs and decides"),
+            ("alternatives kept out", "peer objections weighed"),
+            ("practising professional", "standard approach"),
+            ("nothing done before", "principles over recipes"),
+        ],
+    )
+    def test_what_no_answer_can_do_at_once_is_never_asked_at_once(self, one: str, other: str) -> None:
+        seeds = {item.seed.name: item.seed for item in default_taxonomy().seeds()}
+        assert seeds_conflict(seeds[one], seeds[other])
+        assert seeds_conflict(seeds[other], seeds[one])
+
     def test_every_seed_leaves_most_of_every_other_dimension_to_combine_with(self) -> None:
         by_dimension: dict[str, list[Any]] = {}
         for item in default_taxonomy().seeds():

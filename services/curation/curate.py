@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import IO, Any, NamedTuple, get_args
 
 import msgspec
 import orjson
@@ -59,6 +59,14 @@ class _Spool:
         self._file.close()
 
 
+class _Place(NamedTuple):
+    """Where an accepted row came from. `name` is its main_source, which several sources may share."""
+
+    source: int
+    name: str
+    row: int
+
+
 class _Curation:
     """One run. `accept` takes rows batch by batch; `finish` removes what only the whole shows, and writes the parts."""
 
@@ -74,7 +82,7 @@ class _Curation:
         self._rejected = rejected
         self._spool = _Spool()
         self._seen: dict[str, int] = {}
-        self._places: list[tuple[str, int]] = []
+        self._places: list[_Place] = []
         threshold = self.parameters.near_duplicate_threshold
         self._near = None if threshold is None else NearDuplicates(threshold)
 
@@ -92,11 +100,11 @@ class _Curation:
             files.append((identifier, upload_title(uploads[identifier]), uploads[identifier].path))
         return Decontamination(files, self.parameters.decontamination_ngram)
 
-    def accept(self, batch: list[ImportedRow]) -> None:
-        """Filter a batch of imported rows; what passes is spooled."""
+    def accept(self, batch: list[ImportedRow], source: int) -> None:
+        """Filter a batch of rows imported from the source at that position of the spec; what passes is spooled."""
         passed: list[InstructionRow] = []
         for imported in batch:
-            row = self._screened(imported)
+            row = self._screened(imported, source)
             if row is not None:
                 passed.append(row)
         overlaps = self.benchmarks.check([row.instruction for row in passed]) if self.benchmarks else None
@@ -105,18 +113,18 @@ class _Curation:
             overlap = overlaps[position] if overlaps else None
             first = self._seen.get(row.row_id)
             if overlap is not None:
-                self._reject_contaminated(row, overlap)
+                self._reject_contaminated(row, source, overlap)
             elif first is not None:
-                self._reject_row(row, "duplicate", f"equal to {self._place(first)}")
+                self._reject_row(row, source, "duplicate", f"equal to {self._place(first)}")
             else:
                 self._seen[row.row_id] = len(self._places)
-                self._places.append((row.main_source, row.source_row))
+                self._places.append(_Place(source, row.main_source, row.source_row))
                 self._spool.append(row)
                 unique.append(row.instruction)
         if self._near is not None:
             self._near.add(unique)
 
-    def _screened(self, imported: ImportedRow) -> InstructionRow | None:
+    def _screened(self, imported: ImportedRow, source: int) -> InstructionRow | None:
         """The row if it stands on its own merits, None after its rejection."""
         text = normalise(imported.text)
         detected = None if imported.reason else detect_language(text)
@@ -125,7 +133,7 @@ class _Curation:
         fault = (imported.reason, imported.detail) if imported.reason else self._fault(text, language)
         if fault is not None:
             reason, detail = fault
-            self._write_rejected(RejectedRow(imported.main_source, imported.source_row, reason, detail, text))
+            self._write_rejected(RejectedRow(source, imported.main_source, imported.source_row, reason, detail, text))
             return None
         return InstructionRow(
             row_id=row_id_of(text),
@@ -154,19 +162,20 @@ class _Curation:
             return "persona", f"{persona.reason} ({persona.rule}): “{persona.found}”"
         return None
 
-    def _reject_row(self, row: InstructionRow, reason: str, detail: str) -> None:
-        self._write_rejected(RejectedRow(row.main_source, row.source_row, reason, detail, row.instruction))
+    def _reject_row(self, row: InstructionRow, source: int, reason: str, detail: str) -> None:
+        self._write_rejected(RejectedRow(source, row.main_source, row.source_row, reason, detail, row.instruction))
 
-    def _reject_contaminated(self, row: InstructionRow, overlap: Contamination) -> None:
+    def _reject_contaminated(self, row: InstructionRow, source: int, overlap: Contamination) -> None:
         matched = overlap.text
         detail = {
             "runs": f"shares {overlap.grams} runs of {self.parameters.decontamination_ngram} words with",
             "whole": "equals the whole text of",
             "contained": "has within it the whole text of",
         }[overlap.match]
-        self._reject_row(row, "contaminated", f"{detail} row {matched.row} of benchmark {matched.benchmark}")
+        self._reject_row(row, source, "contaminated", f"{detail} row {matched.row} of benchmark {matched.benchmark}")
         self.contaminated.append(
             {
+                "source": source,
                 "main_source": row.main_source,
                 "source_row": row.source_row,
                 "row_id": row.row_id,
@@ -186,8 +195,9 @@ class _Curation:
         self._rejected.write(record)
 
     def _place(self, ordinal: int) -> str:
-        source, row = self._places[ordinal]
-        return f"row {row} of {source}"
+        place = self._places[ordinal]
+        several = len(self.context.spec.sources) > 1
+        return f"row {place.row} of {place.name}" + (f" (source {place.source})" if several else "")
 
     def finish(self) -> list[OutputObject]:
         """Remove near duplicates and what is over the limit, then write one part per shard."""
@@ -226,11 +236,12 @@ class _Curation:
     def _survivors(self, near: dict[int, Match], over: set[int]) -> Iterator[InstructionRow]:
         for ordinal, row in enumerate(self._spool.rows()):
             match = near.get(ordinal)
+            source = self._places[ordinal].source
             if match is not None:
                 detail = f"Jaccard {match.similarity:.2f} with {self._place(match.kept)}"
-                self._reject_row(row, "near_duplicate", detail)
+                self._reject_row(row, source, "near_duplicate", detail)
             elif ordinal in over:
-                self._reject_row(row, "over_limit", f"not among the {self.parameters.limit} drawn by seed")
+                self._reject_row(row, source, "over_limit", f"not among the {self.parameters.limit} drawn by seed")
             else:
                 self.languages[row.language] += 1
                 self.characters += len(row.instruction)
@@ -261,8 +272,8 @@ def run(context: WholeContext) -> WholeResult:
     with TableWriter(rejected_path, REJECTED_ROW_SCHEMA) as rejected:
         curation = _Curation(context, rejected)
         done = 0
-        for source in sources:
-            done = _import(source, curation, done)
+        for number, source in enumerate(sources):
+            done = _import(source, number, curation, done)
         outputs = curation.finish()
     report_path = context.output_folder / "decontamination.json"
     report_path.write_bytes(orjson.dumps(curation.decontamination_report(), option=orjson.OPT_INDENT_2))
@@ -271,16 +282,16 @@ def run(context: WholeContext) -> WholeResult:
         rows_in=done, rows_out=kept, rows_rejected=sum(curation.reasons.values()), reasons=dict(curation.reasons)
     )
     ledger.check()
-    outputs.append(_table(rejected_path, ledger.rows_rejected, "rejected-row/1"))
+    outputs.append(_table(rejected_path, ledger.rows_rejected, "rejected-row/2"))
     outputs.append(OutputObject(report_path.name, report_path, "application/json", kind="report"))
     return WholeResult(tuple(outputs), ledger, _summary(curation, sources, kept))
 
 
-def _import(source: OpenedSource, curation: _Curation, done: int) -> int:
+def _import(source: OpenedSource, number: int, curation: _Curation, done: int) -> int:
     """Feed one source to the filters; returns how many rows of all sources were read."""
     rows = source.read()
     while batch := list(islice(rows, _BATCH_ROWS)):
-        curation.accept(batch)
+        curation.accept(batch, number)
         done += len(batch)
         curation.context.progress(done, None, f"reading {source.name}")
     return done

@@ -78,13 +78,14 @@ ROW_SCHEMA = pa.schema(
 
 REJECTED_ROW_SCHEMA = pa.schema(
     [
+        pa.field("source", pa.int64()),
         pa.field("main_source", pa.string()),
         pa.field("source_row", pa.int64()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         pa.field("text", pa.string()),
     ],
-    metadata={"schema_version": "rejected-row/1"},
+    metadata={"schema_version": "rejected-row/2"},
 )
 
 

@@ -103,8 +103,10 @@ class InstructionRow(msgspec.Struct):
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
-    """An input row that curation did not let in; `source_row` finds it again, `text` is what could be read of it."""
+    """An input row that curation did not let in; `source` and `source_row` find it again, `text` is what could be read."""
 
+    source: int
+    """Position of its source in the job spec, from 0: rows of several sources may name the same `main_source`."""
     main_source: str
     source_row: int
     reason: str

@@ -92,8 +92,8 @@ def questions(count: int) -> list[dict[str, Any]]:
 def test_the_demo_set_shows_every_filter_at_work(curate: Callable[..., Curated]) -> None:
     curated = curate({}, sources=(Source(bundled="demo"),))
     assert curated.result.ledger.rows_in == 100
-    assert len(curated.rows) == 93
-    assert curated.reasons == {"persona": 3, "near_duplicate": 2, "duplicate": 1, "too_short": 1}
+    assert len(curated.rows) == 92
+    assert curated.reasons == {"persona": 4, "near_duplicate": 2, "duplicate": 1, "too_short": 1}
     assert {row.main_source for row in curated.rows} == {"demo"}
     assert len({row.original_source for row in curated.rows}) >= 12
     assert {row.language for row in curated.rows} >= {"en", "de", "fr", "es", "ja"}
@@ -151,8 +151,33 @@ def test_near_duplicates_name_the_row_that_stays_across_sources(curate: Callable
     curated = curate({"a.jsonl": [first, *questions(2)], "b.jsonl": [second]})
     [rejected] = curated.rejected
     assert rejected["main_source"] == "b"
-    assert rejected["detail"].endswith("with row 0 of a")
+    assert rejected["detail"].endswith("with row 0 of a (source 0)")
     assert len(curate({"a.jsonl": [first], "b.jsonl": [second]}, near_duplicate_threshold=None).rows) == 2
+
+
+def test_rejected_rows_of_files_with_one_mapping_are_told_apart(curate: Callable[..., Curated]) -> None:
+    long = "Write a letter to the city council that asks for a safe crossing at the school in Mill Street before winter comes"
+    first = [
+        {"q": long},
+        {"q": "Hi"},
+        {"q": "Where do storks spend the winter?"},
+        {"q": "How deep is Lake Constance now?"},
+    ]
+    second = [{"q": long + " again"}, {"q": "Hi"}, {"q": "Where do storks spend the winter?"}, {"other": 1}]
+    mapping = FieldMapping(instruction="{q}", main_source="Nectar")
+    curated = curate(
+        {"a.jsonl": first, "b.jsonl": second},
+        sources=tuple(Source(file=f"file_{name}.jsonl", mapping=mapping) for name in "ab"),
+        benchmarks={"bench.txt": b"How deep is Lake Constance now?"},
+    )
+    places = {(row["source"], row["source_row"]): row["reason"] for row in curated.rejected}
+    assert places == {
+        (0, 1): "too_short", (0, 3): "contaminated",
+        (1, 0): "near_duplicate", (1, 1): "too_short", (1, 2): "duplicate", (1, 3): "missing_field",
+    }  # fmt: skip
+    [duplicate] = [row for row in curated.rejected if row["reason"] == "duplicate"]
+    assert (duplicate["main_source"], duplicate["detail"]) == ("Nectar", "equal to row 2 of Nectar (source 0)")
+    assert curated.decontamination["removed"][0]["source"] == 0
 
 
 def test_multi_turn_is_reduced_and_several_formats_go_together(curate: Callable[..., Curated]) -> None:

@@ -97,6 +97,42 @@ def test_every_rule_has_its_own_name_and_finds_something() -> None:
     assert len(fired) >= 0.7 * len(rules)
 
 
+@pytest.mark.parametrize(
+    ("asked", "wished"),
+    [
+        ("Is it rude to be blunt?", "Is it rude to be late? Be blunt."),
+        ("What does it mean to act as a guarantor?", "I want you to act as a guarantor."),
+        ("How do you explain death to a child?", "Explain death to a child."),
+        ("How to explain a layoff to my children?", "Explain how to define a layoff for children."),
+        ("What tone should I use in an email to HR?", "Write an email to HR. The tone should be warm."),
+        ("How do I think like a chess player?", "How do I win? Think like a chess player."),
+        ('What does "in layman\'s terms" mean?', "What does inflation mean in layman's terms?"),
+        ("Should we keep it short in a cover letter?", "Should we marry? Keep it short."),
+        ("Did he briefly work as a teacher?", "Briefly describe his work as a teacher."),
+    ],
+)
+def test_a_question_about_manners_and_roles_is_no_wish_for_them(asked: str, wished: str) -> None:
+    assert persona_filter().match(asked) is None
+    assert persona_filter().match(wished) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Answer concisely.", "answer_so"),
+        ("Please answer briefly", "answer_so"),
+        ("Briefly explain TCP", "answer_so"),
+        ("Could you give a short answer", "short_answer"),
+        ("Think like an economist", "think_like"),
+        ("From the perspective of a medieval peasant", "from_a_perspective"),
+    ],
+)
+def test_short_wishes_are_found(text: str, rule: str) -> None:
+    match = persona_filter().match(text)
+    assert match is not None
+    assert match.rule == rule
+
+
 def test_what_a_long_instruction_quotes_is_left_alone() -> None:
     article = "The harbour was built in 1870 and has been extended twice since. " * 30
     quoted = f"Summarise the text.\n\n{article} You are a pirate, he said, so act as a pirate. {article}"
@@ -111,6 +147,9 @@ def test_rules_are_data() -> None:
     match = own.match("Speak, FROG")
     assert match is not None
     assert (match.rule, match.reason, match.found) == ("x", "role", "frog")
+    but_not_here = PersonaFilter({"words": {"animal": ["frog"]}, "rules": [{**rule, "unless": r"\Ano\b"}]})
+    assert but_not_here.match("Yes. No frog") is None
+    assert but_not_here.match("No frog. A frog") is not None
     with pytest.raises(ValueError, match="word list <animal>"):
         PersonaFilter({"words": {}, "rules": [rule]})
     with pytest.raises(msgspec.ValidationError):

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.errors import InputRefused, MultifacetError
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:multifacet:problem:"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SECRET_FIELDS = frozenset({"key", "password", "token", "authorization"})
 
 
@@ -161,7 +163,10 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
 
     async def ours(request: Request, error: Exception) -> ProblemResponse:
-        return problem_response(request.url.path, translate(error))
+        problem = translate(error)
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem.headers["Allow"] = ", ".join(_allowed(app, request))
+        return problem_response(request.url.path, problem)
 
     async def validation(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, RequestValidationError)
@@ -170,6 +175,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MultifacetError, ours)
     app.add_exception_handler(HTTPException, ours)
     app.add_exception_handler(RequestValidationError, validation)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods that a path takes by all of its routes: the error names those of the first one only."""
+
+    def taken(method: str) -> bool:
+        return any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+
+    return [method for method in _METHODS if taken(method)]
 
 
 def log_unexpected(path: str, error: Exception) -> None:

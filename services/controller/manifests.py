@@ -7,7 +7,7 @@ import msgspec
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.controller.roll_up import fail_for_rejections, too_many_rejected
+from services.controller.judgement import stop_for_rejections
 from services.controller.state import ControllerState
 from shared.artifacts import layout
 from shared.artifacts.protocol import StoredObject
@@ -41,8 +41,7 @@ async def finish_stages(state: ControllerState) -> None:
 async def _finish_stage(state: ControllerState, stage: OpenStage, ledger: Ledger) -> None:
     async with state.sessions() as session, session.begin():
         scheduling = SchedulingRepository(session)
-        if too_many_rejected(stage, ledger, finished=True):
-            await fail_for_rejections(scheduling, stage, ledger)
+        if await stop_for_rejections(scheduling, stage, ledger, finished=True):
             return
         jobs = JobRepository(session)
         (full,) = [found for found in await jobs.stages(stage.job_id) if found.id == stage.id]

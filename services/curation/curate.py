@@ -22,7 +22,7 @@ from services.curation.personas import persona_filter
 from services.curation.sources import ImportedRow, OpenedSource, open_sources, upload_title
 from shared.artifacts.layout import part_name
 from shared.artifacts.tables import REJECTED_ROW_SCHEMA, TableWriter, write_rows
-from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.errors import InputRefused
 from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.language import detect_language
 from shared.domain.ledger import Ledger
@@ -200,17 +200,12 @@ class _Curation:
         return f"row {place.row} of {place.name}" + (f" (source {place.source})" if several else "")
 
     def finish(self) -> list[OutputObject]:
-        """Remove near duplicates and what is over the limit, then write one part per shard."""
+        """Remove near duplicates and what is over the limit, then write one part per shard; none where nothing is left."""
         accepted = len(self._places)
         self.context.progress(accepted, None, "looking for near duplicates")
         near = self._near.find() if self._near is not None else {}
         over = self._over_limit(near)
         kept = accepted - len(near) - len(over)
-        if not kept:
-            counts = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
-            raise StepFailed(
-                "no_instruction_left", f"every row was rejected ({counts}); loosen `curate` or use other sources"
-            )
         size = shard_size(kept)
         survivors = self._survivors(near, over)
         outputs = []
@@ -263,8 +258,9 @@ class _Curation:
 def run(context: WholeContext) -> WholeResult:
     """Curate the job's sources. Outputs `part-00000.parquet`…, `rejected.parquet` and `decontamination.json`.
 
+    Where no instruction is left there is no part: the counts and the rejected rows say why, and the controller fails the job.
     Raises InputRefused for a source or benchmark that cannot be used at all (with its JSON pointer), and StepFailed where
-    no instruction is left or the Hub is out of reach.
+    the Hub is out of reach.
     """
     context.output_folder.mkdir(parents=True, exist_ok=True)
     rejected_path = context.output_folder / "rejected.parquet"
@@ -302,7 +298,7 @@ def _summary(curation: _Curation, sources: list[OpenedSource], kept: int) -> dic
         "sources": [{"name": source.name, "mapping": source.mapping.name, "rows": source.rows} for source in sources],
         "rows_out": kept,
         "shard_rows": shard_size(kept),
-        "average_characters": round(curation.characters / kept, 1),
+        "average_characters": round(curation.characters / max(kept, 1), 1),
         "languages": dict(curation.languages.most_common()),
         "reasons": dict(curation.reasons.most_common()),
         "persona_rules": dict(curation.persona_rules.most_common()),

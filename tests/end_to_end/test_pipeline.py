@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import redis
 from datasets import load_dataset
@@ -115,6 +116,33 @@ def test_too_many_refusals_fail_the_job_with_a_reason(driver: Driver) -> None:
     assert job["error"]["code"] == "too_many_rejected"
     assert "respond" in job["error"]["message"]
     assert {stage["name"]: stage["state"] for stage in job["stages"]}["compose"] == "succeeded"
+
+
+def test_a_curation_that_rejects_everything_fails_the_job_and_shows_every_row(driver: Driver, tmp_path: Path) -> None:
+    path = tmp_path / "none.jsonl"
+    rows = ['{"prompt": "Act as a cook and tell me about bread."}', '{"prompt": "Hi"}', "{broken", '{"prompt": "Ho"}']
+    path.write_text("".join(row + "\n" for row in rows))
+    source = {"file": driver.client.upload(path)["id"]}
+    job_id = driver.submit(seed=510, sources=[source], max_reject_rate=1.0)
+    job = driver.finished(job_id)
+    curated = driver.until(job_id, lambda job: job["stages"][0]["state"] == "failed")["stages"][0]
+    assert job["error"] == {
+        "code": "no_instruction_left",
+        "message": "every row was rejected (too_short: 2, invalid_json: 1, persona: 1); loosen `curate` or use other sources",
+        "stage": "curate",
+        "step_id": None,
+    }
+    counts = curated["ledger"]
+    assert (counts["rows_in"], counts["rows_out"], counts["rows_rejected"]) == (4, 0, 4)
+    (data,) = driver.client.get(f"/v1/jobs/{job_id}/datasets")["items"]
+    assert (data["dataset"], data["rows"]) == ("curate-rejected", 4)
+    page = driver.client.get(f"/v1/jobs/{job_id}/datasets/rows", dataset="curate-rejected")
+    assert [row["row"]["reason"] for row in page["rows"]] == ["persona", "too_short", "invalid_json", "too_short"]
+    shown = httpx2.get(f"{driver.system.api_url}/jobs/{job_id}/data").text
+    assert "too_short" in shown
+    assert "Act as a cook" in shown
+    with pytest.raises(MultifacetError, match=r"409.*other sources"):
+        driver.client.post(f"/v1/jobs/{job_id}/retry", {})
 
 
 def test_events_have_no_gap_and_end(driver: Driver) -> None:

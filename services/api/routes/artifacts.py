@@ -84,8 +84,8 @@ async def content(
 ) -> Response:
     """The bytes of an artifact, streamed. One range per request (RFC 9110, section 14); `ETag` is the sha256."""
     artifact = await _require(state, caller.project_id, artifact_id)
-    etag = f'"{artifact.sha256}"'
-    headers = _headers(artifact, etag, download=download)
+    etag = _etag(artifact)
+    headers = _headers(artifact, download=download)
     if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": headers["Cache-Control"]})
     await state.store.stat(artifact.key)
@@ -98,21 +98,42 @@ async def content(
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
     headers["Content-Length"] = str(end - start)
-    media_type = artifact.media_type
-    if media_type.startswith("text/") and "charset" not in media_type:
-        media_type += "; charset=utf-8"
-    return StreamingResponse(
-        _bytes(state.store, artifact.key, start, end), status_code=status, headers=headers, media_type=media_type
-    )
+    return StreamingResponse(_bytes(state.store, artifact.key, start, end), status_code=status, headers=headers)
 
 
-def _headers(artifact: Artifact, etag: str, *, download: bool) -> dict[str, str]:
+@router.head(
+    "/v1/artifacts/{artifact_id}/content",
+    operation_id="measure_artifact",
+    response_class=Response,
+    responses={**problems(404, 410), 200: {"description": "The headers that the bytes would come with."}},
+)
+async def content_headers(
+    artifact_id: str,
+    caller: Reader,
+    state: State,
+    download: Annotated[bool, Query(description="as for GET")] = False,
+) -> Response:
+    """The headers of an artifact's bytes without the bytes: size, `ETag` (the sha256) and media type."""
+    artifact = await _require(state, caller.project_id, artifact_id)
+    await state.store.stat(artifact.key)
+    return Response(headers={**_headers(artifact, download=download), "Content-Length": str(artifact.size)})
+
+
+def _etag(artifact: Artifact) -> str:
+    return f'"{artifact.sha256}"'
+
+
+def _headers(artifact: Artifact, *, download: bool) -> dict[str, str]:
     name = artifact.name.rsplit("/", 1)[-1]
     inline = artifact.media_type.split(";")[0] in _SHOWN_INLINE and not download
     kind = "inline" if inline else "attachment"
+    media_type = artifact.media_type
+    if media_type.startswith("text/") and "charset" not in media_type:
+        media_type += "; charset=utf-8"
     ascii_name = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return {
-        "ETag": etag,
+        "Content-Type": media_type,
+        "ETag": _etag(artifact),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=0, must-revalidate",
         "Content-Disposition": f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name)}",

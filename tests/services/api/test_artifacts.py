@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.api.problems import Problem
 from services.api.routes.artifacts import _range
 from services.api.state import ApiState
+from shared.metadata.repositories.artifacts import ArtifactRepository
 from tests.services.api.support import add_artifact, assert_problem, job_with_rows, submit_directly
 
 CONTENT = Random(0).randbytes(3_000_000)
@@ -23,6 +24,13 @@ async def artifact_id(state: ApiState, tmp_path: Path) -> str:
     path.write_bytes(CONTENT)
     job = await submit_directly(state)
     return await add_artifact(state, job, "augment", "part-00000.parquet", path, ordinal=1, rows=3)
+
+
+async def _key_of(state: ApiState, artifact_id: str) -> str:
+    async with state.transaction() as session:
+        artifact = await ArtifactRepository(session).get("default", artifact_id)
+    assert artifact is not None
+    return artifact.key
 
 
 async def test_the_bytes_come_whole_with_their_hash(client: httpx2.AsyncClient, artifact_id: str) -> None:
@@ -37,6 +45,21 @@ async def test_the_bytes_come_whole_with_their_hash(client: httpx2.AsyncClient, 
     assert answer.headers["x-content-type-options"] == "nosniff"
     same = await client.get(f"/v1/artifacts/{artifact_id}/content", headers={"If-None-Match": answer.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_the_headers_can_be_had_without_the_bytes(
+    client: httpx2.AsyncClient, state: ApiState, artifact_id: str
+) -> None:
+    path = f"/v1/artifacts/{artifact_id}/content"
+    whole = await client.get(path)
+
+    answer = await client.head(path, headers={"Range": "bytes=0-1"})
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert dict(answer.headers) == dict(whole.headers)
+    assert (await client.head("/v1/artifacts/artifact_absent/content")).status_code == 404
+    await state.store.delete(await _key_of(state, artifact_id))
+    assert (await client.head(path)).status_code == 410
 
 
 @pytest.mark.parametrize(

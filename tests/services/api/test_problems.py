@@ -18,9 +18,26 @@ JSON = {"Content-Type": "application/json"}
 async def test_unknown_paths_and_methods(client: httpx2.AsyncClient) -> None:
     assert_problem(await client.get("/v1/nothing"), 404, "not_found")
     assert_problem(await client.get("/v1/jobs/"), 404, "not_found")
-    wrong = await client.put("/v1/jobs", json={})
-    assert_problem(wrong, 405, "method_not_allowed")
-    assert wrong.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/job_1", "GET"),
+        ("/v1/jobs/job_1/retry", "POST"),
+        ("/v1/cache", "DELETE"),
+        ("/v1/artifacts/artifact_1/content", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_with_all_that_the_path_takes(
+    client: httpx2.AsyncClient, path: str, allowed: str
+) -> None:
+    for method in ("PUT", "PATCH"):
+        wrong = await client.request(method, path, json={})
+        assert_problem(wrong, 405, "method_not_allowed")
+        assert wrong.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"name": "\\ud800"}', b"{}"])

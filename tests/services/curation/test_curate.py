@@ -279,10 +279,19 @@ def test_an_unusable_source_is_refused_with_its_pointer(
     assert caught.value.pointer == pointer
 
 
-def test_nothing_left_is_said_with_the_reasons(curate: Callable[..., Curated]) -> None:
-    with pytest.raises(StepFailed, match=r"persona 2") as caught:
-        curate({"q.jsonl": [{"prompt": f"Act as a cook number {n}."} for n in range(2)]})
-    assert caught.value.code == "no_instruction_left"
+@pytest.mark.parametrize("threshold", [0.8, None])
+def test_a_curation_that_rejects_everything_keeps_its_counts_and_rows(
+    curate: Callable[..., Curated], threshold: float | None
+) -> None:
+    rows = [{"prompt": f"Act as a cook number {n}."} for n in range(2)]
+    curated = curate({"q.jsonl": [*rows, {"prompt": "Hi"}]}, near_duplicate_threshold=threshold)
+    assert curated.parts == []
+    assert [row["source_row"] for row in curated.rejected] == [0, 1, 2]
+    ledger = curated.result.ledger
+    assert (ledger.rows_in, ledger.rows_out, ledger.rows_rejected) == (3, 0, 3)
+    assert ledger.reasons == dict(curated.reasons) == {"persona": 2, "too_short": 1}
+    assert curated.result.summary is not None
+    assert curated.result.summary["rows_out"] == 0
 
 
 @pytest.mark.parametrize("name", ["/etc", "etc", "../up/side", "a/b/c", "org/name;x"])

@@ -109,7 +109,7 @@ async def test_a_retry_starts_unfinished_steps_over_and_keeps_the_rest(sessions:
     assert await step_states(sessions, job) == {("curate", 0): "blocked"}
 
 
-async def test_a_spent_budget_must_be_raised_and_rejected_rows_cannot_be_retried(sessions: Sessions) -> None:
+async def test_a_spent_budget_must_be_raised(sessions: Sessions) -> None:
     job = await submitted(sessions, budget_usd=1.0)
     async with sessions() as session, session.begin():
         await SchedulingRepository(session).fail_job(job.id, {"code": "budget_exhausted"})
@@ -120,8 +120,28 @@ async def test_a_spent_budget_must_be_raised_and_rejected_rows_cannot_be_retried
             with pytest.raises(JobConflict, match="above the cost"):
                 await jobs.retry(PROJECT, job.id, budget_usd=budget)
         assert (await jobs.retry(PROJECT, job.id, budget_usd=2.0)).budget_micro_usd == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "remedies"),
+    [
+        (
+            "too_many_rejected",
+            "respond",
+            ["another `seed`", "multifacet purge-cache", "DELETE /v1/cache", "max_reject_rate"],
+        ),
+        ("too_many_rejected", "curate", ["better input", "max_reject_rate"]),
+        ("no_instruction_left", "curate", ["looser `curate`", "other sources"]),
+    ],
+)
+async def test_a_job_that_its_rejections_failed_is_not_retried_and_the_remedy_is_named(
+    sessions: Sessions, code: str, stage: str, remedies: list[str]
+) -> None:
     rejected = await submitted(sessions)
     async with sessions() as session, session.begin():
-        await SchedulingRepository(session).fail_job(rejected.id, {"code": "too_many_rejected"})
-        with pytest.raises(JobConflict, match="max_reject_rate"):
+        await SchedulingRepository(session).fail_job(rejected.id, {"code": code, "stage": stage})
+        with pytest.raises(JobConflict, match=code) as refused:
             await JobRepository(session).retry(PROJECT, rejected.id)
+    for remedy in remedies:
+        assert remedy in str(refused.value)
+    assert ("purge-cache" in str(refused.value)) == (stage == "respond")

@@ -1,17 +1,32 @@
 """What an answer takes up of its system message: short quotations from each sentence that says what the reader wants."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from services.simulator.chance import Chance
 from services.simulator.phrases import load_phrases
-from services.simulator.words import content_words, words_of
+from services.simulator.words import content_words, lower_opening, words_of
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_LONGEST = {3: 8, 2: 5, 1: 2}
-"""Words of a quotation by the number of content words in it."""
+_LONGEST = 10
+_LONGEST_PART = {2: 5, 1: 2}
+"""Words of a quotation, and of shorter ones by the number of content words in them."""
+_FULL = 3
+"""Content words that a quotation should have."""
 _LEADING = frozenset(("a", "an", "the", "no", "not", "never", "more", "less", "only", "each", "every", "without"))
 """Words that a quotation begins with rather than after: without them it may say the opposite."""
+_JOINING = frozenset(
+    ("and", "but", "or", "so", "that", "which", "because", "as", "than", "who", "where", "instead", "of")
+)
+"""Words that tie a clause to what comes before it."""
+_RELATIVE = frozenset(("who", "which", "that"))
+_PARTING = _RELATIVE | {"and", "but", "or", "because", "so", "where"}
+_LEADING_ON = frozenset(("in", "by", "from", "of", "on", "to", "with", "at", "for", "so"))
+_SMALL_WORDS = "a an the is are be was can may not what how it its their no about into"
+_OPEN = _LEADING_ON | _JOINING | frozenset(_SMALL_WORDS.split())
+"""Words that no quotation breaks off at."""
+_SHORTEST_HALF = 3
 _EDGES = ".,:;!?()[]*-–"
 _PAUSE = re.compile(r"[,;:)]$")
 
@@ -31,12 +46,69 @@ def _common_words() -> frozenset[str]:
     return frozenset(word for text in stock for word in words_of(text))
 
 
-def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
-    """One quotation with three, one with two and one with one of the content words, as far as there are any."""
-    tokens = sentence.split()
-    places = [index for index, token in enumerate(tokens) if content.intersection(words_of(token))]
+def _parted(tokens: list[str], ends: Callable[[str, str], bool]) -> list[list[str]]:
+    """The tokens in parts: one ends where `ends` says so of a token and the one after it."""
+    parts: list[list[str]] = [[]]
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        parts[-1].append(token)
+        if ends(token, following):
+            parts.append([])
+    return parts
+
+
+def _freed(part: list[str]) -> list[str]:
+    """The part without the words that tie it to what comes before it."""
+    start = 0
+    while start < len(part) and part[start].lower() in _JOINING:
+        start += 1
+    return part[start:]
+
+
+def _begun(clause: list[str]) -> list[str]:
+    """The beginning of a clause, not ending in a word that leads on."""
+    start = clause[:_LONGEST]
+    while len(start) > 1 and start[-1].lower() in _OPEN:
+        start.pop()
+    return start
+
+
+def _ended(clause: list[str]) -> list[str]:
+    """The end of a clause, not beginning in the middle of what a small word ties together."""
+    end = clause[-_LONGEST:]
+    while len(end) > 1 and end[0].lower() in _OPEN:
+        del end[0]
+    return end
+
+
+def _parts(sentence: list[str]) -> list[tuple[bool, list[str]]]:
+    """What can be quoted of a sentence, and whether it is whole: its clauses, of a long one the halves, the beginning and the
+    end."""
     found = []
-    for count, longest in _LONGEST.items():
+    for clause in map(_freed, _parted(sentence, lambda token, _: bool(_PAUSE.search(token)))):
+        if len(clause) <= _LONGEST:
+            found.append((True, clause))
+            continue
+        halves = _parted(clause, lambda token, following: following in _PARTING and token not in _LEADING_ON)
+        # What a pronoun ties to the half before it says little alone.
+        own = [_freed(half) for half in halves if half and half[0] not in _RELATIVE]
+        found.extend((True, half) for half in own if _SHORTEST_HALF <= len(half) <= _LONGEST)
+        found.extend([(False, _begun(clause)), (False, _ended(clause))])
+    return found
+
+
+def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
+    """The best quotation, and shorter ones with two and with one of the content words, as far as there are any."""
+    tokens = sentence.split()
+    told = {token for token in tokens if token.strip(_EDGES).lower() in content}
+    found = []
+    ranked = [
+        (min(_FULL, sum(token in told for token in part)), whole, " ".join(part)) for whole, part in _parts(tokens)
+    ]
+    best = max(((count, whole) for count, whole, _ in ranked), default=(0, False))
+    if best[0]:
+        found.append(chance.choice([text for count, whole, text in ranked if (count, whole) == best]))
+    places = [index for index, token in enumerate(tokens) if token in told]
+    for count, longest in _LONGEST_PART.items():
         spans = [
             (places[first], places[first + count - 1])
             for first in range(len(places) - count + 1)
@@ -49,10 +121,9 @@ def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
         start, end = chance.choice(whole or spans)
         if start and tokens[start - 1].lower() in _LEADING:
             start -= 1
-        text = " ".join(tokens[start : end + 1]).strip(_EDGES)
-        if text and not any(mark in text for mark in '"“”'):
-            found.append(text)
-    return found
+        found.append(" ".join(tokens[start : end + 1]))
+    texts = [text.strip(_EDGES) for text in found]
+    return [lower_opening(text) for text in texts if text and not any(mark in text for mark in '"“”')]
 
 
 def echo_groups(system: str, instruction: str, chance: Chance) -> list[list[str]]:

@@ -15,15 +15,15 @@ from services.simulator.layout import LISTS, render, sentences_of_body
 from services.simulator.phrases import fill, load_phrases
 from services.simulator.recipes import Recipe, recipes
 from services.simulator.stream import English, Foreign, Stream
+from services.simulator.tongue import answer_language
 from services.simulator.wanted import sentence_with
-from services.simulator.words import topics_of, words_of
+from services.simulator.words import named, topics_of, words_of
 from shared.domain.checks import canonical_sentence, evaluate, find_checks
 from shared.domain.checks.phrases import contains_phrase
 from shared.domain.checks.reading_level import reading_grade
 from shared.domain.language import detect_language
 from shared.domain.rows import Check
 
-CONFIDENT = 0.6
 SHORTEST_TARGET, LONGEST_TARGET = 45, 150
 """Words of an answer whose length nobody demands."""
 LONGEST_ANSWER = 6000
@@ -37,18 +37,6 @@ _LONGEST_SHORT_WORD = 6
 UNSPACED_LANGUAGES = frozenset(("zh", "ja", "th"))
 """Words are not counted there, neither here nor by the checks."""
 LATIN_LANGUAGES = frozenset(("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl", "pl", "pt", "ro", "sv", "tr", "vi"))
-_ENGLISH_MARKS = frozenset(
-    ("the", "to", "and", "what", "how", "that", "you", "with", "for", "are", "does", "from", "this")
-)
-"""Words that are English and, two together, no other language in ASCII."""
-
-
-def answer_language(instruction: str) -> str:
-    """ISO 639-1 code of the language to answer in: the instruction's where it is plain, else English."""
-    if instruction.isascii() and len(_ENGLISH_MARKS.intersection(words_of(instruction[:400]))) >= 2:
-        return "en"
-    found = detect_language(instruction)
-    return found[0] if found is not None and found[1] >= CONFIDENT else "en"
 
 
 class _Candidate:
@@ -59,19 +47,26 @@ class _Candidate:
         self.allowed = Avoidance(demands.avoid)
         self.draft = Draft(demands, recipe, foreign=language != "en" and language not in LATIN_LANGUAGES)
         topics = [one for one in topics_of(instruction) if self.allowed.allows(one)]
-        self.leading = topics
+        self.leading = [self._named(one) for one in topics]
         """Topics for the opening, which may be long words."""
         if language != "en":
             # Short words are function words more often than not; in scripts without spaces they are not short words.
             topics = [one for one in topics if len(one) > 4 or not one.isascii()]
         elif recipe.short_words:
             topics = [one for one in topics if len(one) <= _LONGEST_SHORT_WORD]
-        self.topics = topics if recipe.topics else []
+        self.topics = [self._named(one) for one in topics] if recipe.topics else []
         self.stream: Stream = (
             English(recipe, self.topics, self.allowed, chance)
             if language == "en"
             else Foreign(language, self.topics, instruction, self.allowed, chance)
         )
+
+    def _named(self, topic: str) -> str:
+        if self.language in UNSPACED_LANGUAGES:
+            return topic
+        # Between quotation marks a word needs no article, whose form would depend on the language.
+        name = named(topic) if self.language == "en" else f'"{topic}"'
+        return name if self.allowed.allows(name) else topic
 
     def sentences(self, groups: list[list[str]]) -> list[str]:
         """The sentences of the candidate; `groups` are the quotations that it may take up."""

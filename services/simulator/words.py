@@ -33,29 +33,48 @@ can't couldn't won't wouldn't i'm i've i'd i'll it's that's there's they're we'r
 """
 _NO_NOUNS = """
 actually add added affect allow analyse analyze answering appear apply asks attend attract average avoid basic
-beautiful become begin behave belong beside best better big bring busy buy calculate called carry cause caused
-celebrate central check choosing classify clean clear close closely cold come common comparing compose contain convert
-convince cook correct cover cultural daily decide decrease deep demonstrate develop die different dirty discussing
-divided dry early easy eat eight elaborate eleven employ enable encourage engage engaging estimate evaluating every
-exact extra extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow four free full
-full-time fun funny generate gives global good grow happen happening happens happy hard healthy hear heavy helpful
-high higher hold hot implement important improve include increase inform informing interested inviting keep key knows
-larger late learn learned leave light listening live living local long long-term longer look looking loses low lower
-main manage matter means mental move necessary nice nine nobody notify obtaining occurs old open pay personal persuade
-planning play pleasant popular possibly potential prevent primary print private proper provide public quick raise read
-ready real recent recommend red reduce regular relevant remain remember remove removing required rich right run runs
-safe save send serious serve settle seven short-term shorter show shuts single six slow social solve somebody someone
-sorry sorted speak special specific spend stand stands start starting stay strong study suggesting summarise sure
-takes tasty tell tells ten thinks three tiny top total travel tried try trying turn twelve twenty two typical unhappy
-useful usual visit voted wait walk warm weak wear wears whole wide works wrong young
+beautiful became become began begin behave belong beside best better big bit bought brand bring brought built busy buy
+calculate called came careful carry cause caused celebrate central check choosing classify clean clear close closely
+closest cold come common comparing compose contain contains convert convince cook correct cover cultural daily decide
+decrease deep demonstrate develop die different dirty discussing divided dry early easy eat eight elaborate eleven
+employ enable encourage engage engaging enter estimate evaluating every exact extra extract fair far fast faster feel
+fewer fill finds first-hand first-time five fix follow found four free full full-time fun funny gave generate gives
+global good got grew grow happen happening happens happy hard healthy hear heavy held hello helpful hey hi high higher
+highest hold hot implement important improve include increase inform informing infringe interested inviting keep kept
+key knew knows larger largest late latest learn learned leave left lie light listening live living local long long-
+term longer longest look looking loses lost lot low lower lowest made main manage matter maybe means mental met move
+nearest necessary newest nice nine nobody notify obtaining occurs officially okay old oldest open overall paid pay
+personal persuade planning play pleasant popular possibly potential prevent primary print private proper provide
+public quick raise ran read ready real recent recommend red reduce regular relate relevant remain remember remove
+removing required rich right run runs safe said save saw send sent serious serve set settle seven short-term shorter
+shortest show shuts single six slow smallest social sold solve somebody somehow someone sorry sorted speak special
+specific spend spent stand stands start starting stay strong study suggesting summarise sure takes tasty taught tell
+tells ten thanks thinks thought three tiny today told tomorrow tonight took top total travel tried try trying turn
+twelve twenty twice two typical unhappy useful usual visit voted wait walk warm weak wear wears went whole wide won
+works wrong wrote yeah yesterday young
 """
 NO_NOUNS = frozenset(_NO_NOUNS.split())
 """Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
 _ENDINGS = """
-able ably ally ately ently estly fully ible ically ingly ious ously sful tful less ive ical ular omic ted sed ned red ked
-ded ied ched shed led ving lling izing ising
+able ably ally ately ently estly ible ically ious ously ful fully less ive ical ular atic omic etic itic ed ing
 """
 _ENDINGS_OF_OTHERS = tuple(_ENDINGS.split())
+_THINGS_IN_ING = """
+advertising banking booking building camping ceiling clothing coding cooking drawing dressing ending engineering evening
+fishing gardening greeting heating hiking housing learning lighting listing marketing meeting morning nursing painting
+parenting programming pudding rating reading recording setting shopping sibling spelling spring string swimming training
+warming wedding writing
+"""
+_NOUNS = frozenset(_THINGS_IN_ING.split())
+_VERB_PLACES = (
+    re.compile(
+        r"\b(?:to|can|could|will|would|should|must|may|might|do|does|did|not|I|you|we|they|people)\s+([a-z]+)\b"
+    ),
+    re.compile(r"(?<!the )(?<!a )(?<!an )\b([A-Za-z]+)\s+(?:the|a|an|your|my|our|their|this|these)\s"),
+)
+"""Where a word of an English instruction is a verb: after what asks for one, and before an object."""
+_POSSESSIVE = re.compile(r"(?<=[a-z])['’]s\b")
+_ENOUGH_NOUNS = 3
 _NAMES = frozenset(LANGUAGE_NAMES.values())
 _PRONOUNS = ("I'", "I’")
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
@@ -83,23 +102,29 @@ def content_words(text: str) -> list[str]:
 
 def _is_no_noun(word: str) -> bool:
     """Whether an English word is likely an adjective, adverb or verb form: no sentence can be about it."""
-    return word in NO_NOUNS or (len(word) > 5 and word.endswith(_ENDINGS_OF_OTHERS))
+    return word in NO_NOUNS or (len(word) > 5 and word.endswith(_ENDINGS_OF_OTHERS) and word not in _NOUNS)
+
+
+def named(topic: str) -> str:
+    """The topic as it stands in an English sentence: a common noun with its article, a name as it is."""
+    common = topic.isascii() and topic.islower() and not (topic.endswith("ing") and topic not in _NOUNS)
+    return f"the {topic}" if common else topic
 
 
 @lru_cache(maxsize=4096)
 def topics_of(text: str, most: int = 6) -> tuple[str, ...]:
     """At most so many words (or, in unspaced scripts, short runs of signs) that say what the text is about.
 
-    Words that look like nouns lead, among them those that come more than once, then those of five letters or more; among
-    equals the order stays. Never empty: a text of nothing but function words gives those, and a text without words gives
-    ("this",).
+    Words that look like nouns lead (three of them are enough), among them those that come more than once, then those of five
+    letters or more; among equals the order stays. A word and its plural count once. Never empty: a text of nothing but
+    function words gives those, and a text without words gives ("this",).
     """
     if _UNSPACED.search(text):
         runs = [run[:6] for run in re.split(r"[\W\d_]+", text) if run]
         return tuple(dict.fromkeys(runs))[:most] or ("this",)
     counts: dict[str, int] = {}
     spelled: dict[str, str] = {}
-    for word in _WORD.findall(text[:6000]):
+    for word in _WORD.findall(_POSSESSIVE.sub("", text[:6000])):
         lowered = word.lower()
         if len(lowered) > 2 and lowered not in FUNCTION_WORDS:
             counts[lowered] = counts.get(lowered, 0) + 1
@@ -108,7 +133,11 @@ def topics_of(text: str, most: int = 6) -> tuple[str, ...]:
     if not counts:
         return tuple(dict.fromkeys(words_of(text)))[:most] or ("this",)
     # Longer words say more, in every language with spaces.
-    ranked = sorted(counts, key=lambda word: (_is_no_noun(word), -min(counts[word], 3), len(word) < 5))
+    ranked = sorted(counts, key=lambda word: (-min(counts[word], 3), len(word) < 5))
+    ranked = [word for word in ranked if not (word.endswith("s") and word[:-1] in counts)]
+    verbs = {match[1].lower() for pattern in _VERB_PLACES for match in pattern.finditer(text[:6000])}
+    nouns = [word for word in ranked if word not in verbs and not _is_no_noun(word)]
+    ranked = nouns if len(nouns) >= _ENOUGH_NOUNS else [*nouns, *(word for word in ranked if word not in nouns)]
     first = text.lstrip()[:1]
     result = []
     for word in ranked[:most]:

@@ -27,6 +27,8 @@ _SMALL_WORDS = "a an the is are be was can may not what how it its their no abou
 _OPEN = _LEADING_ON | _JOINING | frozenset(_SMALL_WORDS.split())
 """Words that no quotation breaks off at."""
 _SHORTEST_HALF = 3
+_ENDED, _BEGUN, _WHOLE = range(3)
+"""How well a part of a sentence stands alone."""
 _EDGES = ".,:;!?()[]*-–"
 _PAUSE = re.compile(r"[,;:)]$")
 
@@ -80,19 +82,19 @@ def _ended(clause: list[str]) -> list[str]:
     return end
 
 
-def _parts(sentence: list[str]) -> list[tuple[bool, list[str]]]:
-    """What can be quoted of a sentence, and whether it is whole: its clauses, of a long one the halves, the beginning and the
-    end."""
+def _parts(sentence: list[str]) -> list[tuple[int, list[str]]]:
+    """What can be quoted of a sentence, and how well it stands alone: its clauses, of a long one the halves, the
+    beginning and the end."""
     found = []
     for clause in map(_freed, _parted(sentence, lambda token, _: bool(_PAUSE.search(token)))):
         if len(clause) <= _LONGEST:
-            found.append((True, clause))
+            found.append((_WHOLE, clause))
             continue
         halves = _parted(clause, lambda token, following: following in _PARTING and token not in _LEADING_ON)
         # What a pronoun ties to the half before it says little alone.
         own = [_freed(half) for half in halves if half and half[0] not in _RELATIVE]
-        found.extend((True, half) for half in own if _SHORTEST_HALF <= len(half) <= _LONGEST)
-        found.extend([(False, _begun(clause)), (False, _ended(clause))])
+        found.extend((_WHOLE, half) for half in own if _SHORTEST_HALF <= len(half) <= _LONGEST)
+        found.extend([(_BEGUN, _begun(clause)), (_ENDED, _ended(clause))])
     return found
 
 
@@ -101,12 +103,10 @@ def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
     tokens = sentence.split()
     told = {token for token in tokens if token.strip(_EDGES).lower() in content}
     found = []
-    ranked = [
-        (min(_FULL, sum(token in told for token in part)), whole, " ".join(part)) for whole, part in _parts(tokens)
-    ]
-    best = max(((count, whole) for count, whole, _ in ranked), default=(0, False))
+    ranked = [(min(_FULL, sum(token in told for token in part)), kind, " ".join(part)) for kind, part in _parts(tokens)]
+    best = max(((count, kind) for count, kind, _ in ranked), default=(0, _ENDED))
     if best[0]:
-        found.append(chance.choice([text for count, whole, text in ranked if (count, whole) == best]))
+        found.append(chance.choice([text for count, kind, text in ranked if (count, kind) == best]))
     places = [index for index, token in enumerate(tokens) if token in told]
     for count, longest in _LONGEST_PART.items():
         spans = [

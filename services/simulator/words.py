@@ -35,23 +35,24 @@ _NO_NOUNS = """
 actually add added affect allow analyse analyze answering appear apply asks attend attract average avoid basic
 beautiful became become began begin behave belong beside best better big bit bought brand bring brought built busy buy
 calculate called came careful carry cause caused celebrate central check choosing classify clean clear close closely
-closest cold come common comparing compose contain contains convert convince cook correct cover cultural daily decide
-decrease deep demonstrate develop die different dirty discussing divided dry early easy eat eight elaborate eleven
-employ enable encourage engage engaging enter estimate evaluating every exact extra extract fair far fast faster feel
-fewer fill finds first-hand first-time five fix follow found four free full full-time fun funny gave generate gives
-global good got grew grow happen happening happens happy hard healthy hear heavy held hello helpful hey hi high higher
-highest hold hot implement important improve include increase inform informing infringe interested inviting keep kept
-key knew knows larger largest late latest learn learned leave left lie light listening live living local long long-
-term longer longest look looking loses lost lot low lower lowest made main manage matter maybe means mental met move
-nearest necessary newest nice nine nobody notify obtaining occurs officially okay old oldest open overall paid pay
-personal persuade planning play pleasant popular possibly potential prevent primary print private proper provide
-public quick raise ran read ready real recent recommend red reduce regular relate relevant remain remember remove
-removing required rich right run runs safe said save saw send sent serious serve set settle seven short-term shorter
-shortest show shuts single six slow smallest social sold solve somebody somehow someone sorry sorted speak special
-specific spend spent stand stands start starting stay strong study suggesting summarise sure takes tasty taught tell
-tells ten thanks thinks thought three tiny today told tomorrow tonight took top total travel tried try trying turn
-twelve twenty twice two typical unhappy useful usual visit voted wait walk warm weak wear wears went whole wide won
-works wrong wrote yeah yesterday young
+closest cold com come common comparing compose contain contains convert convince cook correct cover cultural daily
+decide decrease deep demonstrate develop die differ different dirty disagree discussing divided dry early easy eat
+eight elaborate eleven employ enable encourage engage engaging enter equal estimate evaluating every exact extra
+extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow found four free full full-
+time fun funny gave generate gives global good got grew grow happen happening happens happy hard healthy hear heavy
+held hello helpful hey hi high higher highest hold horizontal hot http https implement important improve include
+increase inform informing infringe interested inviting keep kept key knew knows larger largest late latest learn
+learned leave left lie light listening live living local long long- longer longest look looking loses lost lot low
+lower lowest made main manage matter maybe means mental met move nearest necessary newest nice nine nobody notify
+obtaining occurs officially okay old oldest open org overall paid pay personal persuade planning play pleasant popular
+possibly potential prevent primary print private proper provide public quick raise ran read ready real recent
+recommend red reduce regular relate relevant remain remember remove removing required rich right run runs safe said
+save saw send sent serious serve set settle seven short-term shorter shortest show shuts single six slow smallest
+social sold solve somebody somehow someone sorry sorted speak special specific spend spent stand stands start starting
+stay strong study suggesting summarise sure takes tasty taught tell tells ten term thanks thinks thought three tiny
+today told tomorrow tonight took top total traditional travel tried try trying turn twelve twenty twice two typical
+unhappy useful usual vertical visit voted wait walk warm weak wear wears went whole wide won works wrong wrote www
+yeah yesterday young
 """
 NO_NOUNS = frozenset(_NO_NOUNS.split())
 """Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
@@ -74,7 +75,7 @@ _VERB_PLACES = (
 )
 """Where a word of an English instruction is a verb: after what asks for one, and before an object."""
 _POSSESSIVE = re.compile(r"(?<=[a-z])['’]s\b")
-_ENOUGH_NOUNS = 3
+_ENOUGH_NOUNS = 2
 _NAMES = frozenset(LANGUAGE_NAMES.values())
 _PRONOUNS = ("I'", "I’")
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
@@ -115,7 +116,7 @@ def named(topic: str) -> str:
 def topics_of(text: str, most: int = 6) -> tuple[str, ...]:
     """At most so many words (or, in unspaced scripts, short runs of signs) that say what the text is about.
 
-    Words that look like nouns lead (three of them are enough), among them those that come more than once, then those of five
+    Words that look like nouns lead (two of them are enough), among them those that come more than once, then those of five
     letters or more; among equals the order stays. A word and its plural count once. Never empty: a text of nothing but
     function words gives those, and a text without words gives ("this",).
     """

@@ -57,7 +57,7 @@ yeah yesterday young
 NO_NOUNS = frozenset(_NO_NOUNS.split())
 """Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
 _ENDINGS = """
-able ably ally ately ently estly ible ically ious ously ful fully less ive ical ular atic omic etic itic ed ing
+able ably ally dly ely ibly kly rly sly tly ible ically ious ously ful fully less ive ical ular atic omic etic itic ed ing
 """
 _ENDINGS_OF_OTHERS = tuple(_ENDINGS.split())
 _THINGS_IN_ING = """

@@ -57,7 +57,7 @@ yeah yesterday young
 NO_NOUNS = frozenset(_NO_NOUNS.split())
 """Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
 _ENDINGS = """
-able ably ally dly ely ibly kly rly sly tly ible ically ious ously ful fully less ive ical ular atic omic etic itic ed ing
+able ably ally dly ely ibly kly rly sly tly ible ically ious ously ful fully less ive ical ular atic omic etic itic ing
 """
 _ENDINGS_OF_OTHERS = tuple(_ENDINGS.split())
 _THINGS_IN_ING = """
@@ -71,6 +71,7 @@ _VERB_PLACES = (
     re.compile(
         r"\b(?:to|can|could|will|would|should|must|may|might|do|does|did|not|I|you|we|they|people)\s+([a-z]+)\b"
     ),
+    re.compile(r"\b(?:it|that|which|who|he|she)\s+([a-z]+s)\b"),
     re.compile(r"(?<!the )(?<!a )(?<!an )\b([A-Za-z]+)\s+(?:the|a|an|your|my|our|their|this|these)\s"),
 )
 """Where a word of an English instruction is a verb: after what asks for one, and before an object."""
@@ -103,6 +104,8 @@ def content_words(text: str) -> list[str]:
 
 def _is_no_noun(word: str) -> bool:
     """Whether an English word is likely an adjective, adverb or verb form: no sentence can be about it."""
+    if word.endswith("ed"):
+        return word in NO_NOUNS or (len(word) > 4 and not word.endswith("eed"))
     return word in NO_NOUNS or (len(word) > 5 and word.endswith(_ENDINGS_OF_OTHERS) and word not in _NOUNS)
 
 

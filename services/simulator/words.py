@@ -111,7 +111,7 @@ def _is_no_noun(word: str) -> bool:
 
 def named(topic: str) -> str:
     """The topic as it stands in an English sentence: a common noun with its article, a name as it is."""
-    common = topic.isascii() and topic.islower() and not (topic.endswith("ing") and topic not in _NOUNS)
+    common = topic.islower() and not (topic.endswith("ing") and topic not in _NOUNS)
     return f"the {topic}" if common else topic
 
 

@@ -6,14 +6,14 @@ from functools import lru_cache
 
 from services.simulator.chance import Chance
 from services.simulator.phrases import load_phrases
-from services.simulator.words import content_words, lower_opening, words_of
+from services.simulator.words import content_words, lower_opening, topics_of, words_of
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _LONGEST = 10
 _LONGEST_PART = {2: 5, 1: 2}
 """Words of a quotation, and of shorter ones by the number of content words in them."""
-_FULL = 3
-"""Content words that a quotation should have."""
+_ENOUGH, _FULL = 2, 3
+"""Content words that a quotation must and should have."""
 _LEADING = frozenset(("a", "an", "the", "no", "not", "never", "more", "less", "only", "each", "every", "without"))
 """Words that a quotation begins with rather than after: without them it may say the opposite."""
 _JOINING = frozenset(
@@ -23,10 +23,13 @@ _JOINING = frozenset(
 _RELATIVE = frozenset(("who", "which", "that"))
 _PARTING = _RELATIVE | {"and", "but", "or", "because", "so", "where"}
 _LEADING_ON = frozenset(("in", "by", "from", "of", "on", "to", "with", "at", "for", "so"))
-_SMALL_WORDS = "a an the is are be was can may not what how it its their no about into"
-_OPEN = _LEADING_ON | _JOINING | frozenset(_SMALL_WORDS.split())
+_ARTICLES = frozenset(("a", "an", "the"))
+_SMALL_WORDS = "is are be was can may not what how it its their no one such about into before after when"
+_OPEN = _LEADING_ON | _JOINING | _ARTICLES | frozenset(_SMALL_WORDS.split())
 """Words that no quotation breaks off at."""
 _SHORTEST_HALF = 3
+_ENDED, _BEGUN, _WHOLE = range(3)
+"""How well a part of a sentence stands alone."""
 _EDGES = ".,:;!?()[]*-–"
 _PAUSE = re.compile(r"[,;:)]$")
 
@@ -75,24 +78,27 @@ def _begun(clause: list[str]) -> list[str]:
 def _ended(clause: list[str]) -> list[str]:
     """The end of a clause, not beginning in the middle of what a small word ties together."""
     end = clause[-_LONGEST:]
-    while len(end) > 1 and end[0].lower() in _OPEN:
+    joints = [index for index, token in enumerate(end) if token in _PARTING and len(end) - index > _SHORTEST_HALF]
+    if joints:
+        return _freed(end[joints[0] :])
+    while len(end) > 1 and end[0].lower() in _OPEN - _ARTICLES:
         del end[0]
     return end
 
 
-def _parts(sentence: list[str]) -> list[tuple[bool, list[str]]]:
-    """What can be quoted of a sentence, and whether it is whole: its clauses, of a long one the halves, the beginning and the
-    end."""
+def _parts(sentence: list[str]) -> list[tuple[int, list[str]]]:
+    """What can be quoted of a sentence, and how well it stands alone: its clauses, of a long one the halves, the
+    beginning and the end."""
     found = []
     for clause in map(_freed, _parted(sentence, lambda token, _: bool(_PAUSE.search(token)))):
         if len(clause) <= _LONGEST:
-            found.append((True, clause))
+            found.append((_WHOLE, clause))
             continue
         halves = _parted(clause, lambda token, following: following in _PARTING and token not in _LEADING_ON)
         # What a pronoun ties to the half before it says little alone.
-        own = [_freed(half) for half in halves if half and half[0] not in _RELATIVE]
-        found.extend((True, half) for half in own if _SHORTEST_HALF <= len(half) <= _LONGEST)
-        found.extend([(False, _begun(clause)), (False, _ended(clause))])
+        own = [_begun(_freed(half)) for half in halves if half and half[0] not in _RELATIVE and len(half) <= _LONGEST]
+        found.extend((_WHOLE, half) for half in own if len(half) >= _SHORTEST_HALF)
+        found.extend([(_BEGUN, _begun(clause)), (_ENDED, _ended(clause))])
     return found
 
 
@@ -101,12 +107,14 @@ def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
     tokens = sentence.split()
     told = {token for token in tokens if token.strip(_EDGES).lower() in content}
     found = []
-    ranked = [
-        (min(_FULL, sum(token in told for token in part)), whole, " ".join(part)) for whole, part in _parts(tokens)
-    ]
-    best = max(((count, whole) for count, whole, _ in ranked), default=(0, False))
+    ranked = []
+    for kind, part in _parts(tokens):
+        count = sum(token in told for token in part)
+        # Two content words are enough to prefer what stands better alone.
+        ranked.append(((min(_ENOUGH, count), kind, min(_FULL, count)), " ".join(part)))
+    best = max((rank for rank, _ in ranked), default=(0, _ENDED, 0))
     if best[0]:
-        found.append(chance.choice([text for count, whole, text in ranked if (count, whole) == best]))
+        found.append(chance.choice([text for rank, text in ranked if rank == best]))
     places = [index for index, token in enumerate(tokens) if token in told]
     for count, longest in _LONGEST_PART.items():
         spans = [
@@ -128,7 +136,7 @@ def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
 
 def echo_groups(system: str, instruction: str, chance: Chance) -> list[list[str]]:
     """For each sentence of the system message quotations from it, the longest first; none on the instruction's own words."""
-    ignored = _common_words() | set(content_words(instruction))
+    ignored = _common_words() | set(content_words(instruction)) | {topic.lower() for topic in topics_of(instruction)}
     groups = []
     for sentence in _SENTENCE_END.split(system):
         content = {word for word in content_words(sentence) if word not in ignored and word.isascii() and len(word) > 4}

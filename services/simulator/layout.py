@@ -17,8 +17,9 @@ LISTS = frozenset({"numbered_list", "bullet_list"})
 
 
 def minimum_items(demands: Demands) -> int:
-    """So many pieces the format needs."""
-    return 2 if demands.formats & (LISTS | {"headings"}) else 1
+    """So many pieces the format needs. (A section may be empty where only one sentence is allowed.)"""
+    parted = LISTS if demands.maximum_sentences == 1 else LISTS | {"headings"}
+    return 2 if demands.formats & parted else 1
 
 
 def _edges(demands: Demands) -> int:
@@ -85,9 +86,10 @@ def at_least(body: list[str], count: int) -> list[str]:
 def _listed(body: list[str], demands: Demands, variant: int) -> list[str]:
     """The items of a list, in every third candidate with the demanded end as an item of its own."""
     closes = bool(demands.ends_with) and variant % 3 == _END_AS_ITEM
-    items = [*at_least(body, 1), demands.ends_with] if closes else at_least(body, 2)
+    open_items = body if _tight(demands) else at_least(body, 2)
+    items = [*body, demands.ends_with] if closes else open_items
     # Where no more than that may be said, the first item says nothing.
-    return [*["…"] * (2 - len(items)), *items]
+    return [*["–"] * (2 - len(items)), *items]
 
 
 def _items(body: list[str], demands: Demands, language: str, first: int = 1) -> str:
@@ -105,7 +107,13 @@ def _items(body: list[str], demands: Demands, language: str, first: int = 1) -> 
             rows = "\n".join(f"| {sentence.replace('|', '/')} |" for sentence in body)
             return f"| {columns[1]} |\n| {rule} |\n{rows}"
         return f"| {' | '.join(columns)} |\n| {rule} | {rule} |\n{rows}"
-    return " ".join(body)
+    return ("\n\n" if _apart(demands) else " ").join(body)
+
+
+def _apart(demands: Demands) -> bool:
+    """Whether each sentence needs a paragraph of its own: without full stops nothing else ends it."""
+    measured = demands.maximum_sentence_words is not None or demands.maximum_grade is not None
+    return measured and not Avoidance(demands.avoid).allows_mark(".")
 
 
 def _columns(demands: Demands, language: str) -> tuple[str, str]:
@@ -131,7 +139,7 @@ def _sections(body: list[str], demands: Demands, language: str, variant: int) ->
     names = _headings(demands, language, variant)
     # Headings are no sentences: where only one is allowed, the second section is
     # empty.
-    pieces = body if demands.maximum_sentences == 1 else at_least(body, 2)
+    pieces = body if demands.maximum_sentences == 1 or _tight(demands) else at_least(body, 2)
     size = max(1, -(-len(pieces) // (2 if len(pieces) < 6 else 3)))
     starts = range(0, len(pieces), size)
     # A title without text comes first, so that the text stays at the end.
@@ -170,8 +178,7 @@ def _prose(body: list[str], demands: Demands, language: str, chance: Chance) -> 
     if free and len(body) > 4 and demands.maximum_sentences is None and chance.random() < 0.2:
         mark = _mark(demands, "-", "*")
         return "\n".join([body[0], "", *(f"{mark} {sentence}" for sentence in body[1:-1]), "", body[-1]])
-    if demands.maximum_sentence_words is not None and not Avoidance(demands.avoid).allows_mark("."):
-        # Without full stops only a new paragraph ends a sentence.
+    if _apart(demands):
         return "\n\n".join(body)
     glue = "" if language in ("zh", "ja", "th") else " "
     size = max(1, len(body)) if len(body) < 6 else chance.randint(3, 5)
@@ -199,7 +206,10 @@ def _edged(text: str, demands: Demands, listed: bool, variant: int) -> str:
         if not text:
             text = end
         elif joined and "table" not in demands.formats:
-            text = f"{text.rstrip('.!?')}, {end}"
+            # A mark that must stand in the answer stays, and so does the full stop at the very end.
+            wanted = "".join(demands.include)
+            text = f"{text.rstrip(''.join(mark for mark in '.!?' if mark not in wanted))}, {end}"
+            text = text if "." not in wanted or end[-1] in CLOSING else f"{text.replace('., ', ', ')}."
         elif listed:
             # Without a blank line it belongs to the last item.
             text = f"{text}\n{end}" if variant % 2 and "table" not in demands.formats else f"{text}\n\n{end}"

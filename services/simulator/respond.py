@@ -30,6 +30,7 @@ LONGEST_ANSWER = 6000
 """Words; a demand for more is not met, so that no request holds up the others for seconds."""
 _MISSES = 40
 _OPTIONS = 12
+_SINGLE_SENTENCE = 24
 _SHORT_TEXT = 60
 """Words; an answer that may have no more takes up its system message before anything else."""
 _LONGEST_SHORT_WORD = 6
@@ -168,11 +169,12 @@ class _Candidate:
         if low is None or high is None or self.language != "en":
             return self.stream.next()
         options = [one for _ in range(_OPTIONS) if (one := self.stream.next())]
-        said = " ".join([self.demands.starts_with, *self.draft.sentences()])
+        # Apart, so that each is a sentence even without its full stop.
+        said = "\n\n".join([self.demands.starts_with, *self.draft.sentences()])
         aim = (low + high) / 2
 
         def distance(sentence: str) -> float:
-            grade = reading_grade(f"{said} {sentence} {self.demands.ends_with}")
+            grade = reading_grade(f"{said}\n\n{sentence}\n\n{self.demands.ends_with}")
             return 0 if grade is None else abs(grade - aim)
 
         return min(options, key=distance, default=None)
@@ -196,6 +198,8 @@ class _Candidate:
             target = min(target, cap * (8 if recipe.mix[0] == 1 else 14 if recipe.mix[1] else 25))
             if demands.maximum_sentence_words is not None:
                 target = min(target, cap * demands.maximum_sentence_words * 0.7)
+        if "json" in demands.formats and not self.allowed.allows_mark("."):
+            target = min(target, _SINGLE_SENTENCE)
         if least is not None:
             target = max(target, min(least, LONGEST_ANSWER) * 1.05 + 2)
         if most is not None:
@@ -211,6 +215,10 @@ def answer_respond(system: str, instruction: str, seed: int, digest: bytes) -> s
     language = demands.language or answer_language(instruction)
     if language in UNSPACED_LANGUAGES:
         demands.minimum_words = demands.maximum_words = demands.maximum_sentence_words = None
+    if "json" in demands.formats and not Avoidance(demands.avoid).allows_mark("."):
+        # Nothing there ends a sentence but its full stop: the text is one sentence, and its key a word of it.
+        bounds = [one for one in (demands.maximum_words, demands.maximum_sentence_words) if one is not None]
+        demands.maximum_words = min(bounds, default=None)
     chance = generator_of(seed, digest, "respond")
     wishes = system
     for check in checks:

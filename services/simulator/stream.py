@@ -11,7 +11,7 @@ from services.simulator.recipes import Recipe
 from services.simulator.words import lower_opening
 
 _TRIES = 200
-_OWN_LINK = re.compile(r"\w+(?: \w+)?,")
+_OWN_LINK = re.compile(r"\w+(?: \w+)?,|(?:Then|Now|So|Next|Still|When|After)\b")
 """How a sentence begins that needs no further word to link it."""
 
 

@@ -35,28 +35,29 @@ _NO_NOUNS = """
 actually add added affect allow analyse analyze answering appear apply asks attend attract average avoid basic
 beautiful became become began begin behave belong beside best better big bit bought brand bring brought built busy buy
 calculate called came careful carry cause caused celebrate central check choosing classify clean clear close closely
-closest cold come common comparing compose contain contains convert convince cook correct cover cultural daily decide
-decrease deep demonstrate develop die different dirty discussing divided dry early easy eat eight elaborate eleven
-employ enable encourage engage engaging enter estimate evaluating every exact extra extract fair far fast faster feel
-fewer fill finds first-hand first-time five fix follow found four free full full-time fun funny gave generate gives
-global good got grew grow happen happening happens happy hard healthy hear heavy held hello helpful hey hi high higher
-highest hold hot implement important improve include increase inform informing infringe interested inviting keep kept
-key knew knows larger largest late latest learn learned leave left lie light listening live living local long long-
-term longer longest look looking loses lost lot low lower lowest made main manage matter maybe means mental met move
-nearest necessary newest nice nine nobody notify obtaining occurs officially okay old oldest open overall paid pay
-personal persuade planning play pleasant popular possibly potential prevent primary print private proper provide
-public quick raise ran read ready real recent recommend red reduce regular relate relevant remain remember remove
-removing required rich right run runs safe said save saw send sent serious serve set settle seven short-term shorter
-shortest show shuts single six slow smallest social sold solve somebody somehow someone sorry sorted speak special
-specific spend spent stand stands start starting stay strong study suggesting summarise sure takes tasty taught tell
-tells ten thanks thinks thought three tiny today told tomorrow tonight took top total travel tried try trying turn
-twelve twenty twice two typical unhappy useful usual visit voted wait walk warm weak wear wears went whole wide won
-works wrong wrote yeah yesterday young
+closest cold com come common comparing compose contain contains convert convince cook correct cover cultural daily
+decide decrease deep demonstrate develop die differ different dirty disagree discussing divided dry early easy eat
+eight elaborate eleven employ enable encourage engage engaging enter equal estimate evaluating every exact extra
+extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow found four free full full-
+time fun funny gave generate gives global good got grew grow happen happening happens happy hard healthy hear heavy
+held hello helpful hey hi high higher highest hold horizontal hot http https implement important improve include
+increase inform informing infringe interested inviting keep kept key knew knows larger largest late latest learn
+learned leave left lie light listening live living local long long- longer longest look looking loses lost lot low
+lower lowest made main manage matter maybe means mental met move nearest necessary newest nice nine nobody notify
+obtaining occurs officially okay old oldest open org overall paid pay personal persuade planning play pleasant popular
+possibly potential prevent primary print private proper provide public quick raise ran read ready real recent
+recommend red reduce regular relate relevant remain remember remove removing required rich right run runs safe said
+save saw send sent serious serve set settle seven short-term shorter shortest show shuts single six slow smallest
+social sold solve somebody somehow someone sorry sorted speak special specific spend spent stand stands start starting
+stay strong study suggesting summarise sure takes tasty taught tell tells ten term thanks thinks thought three tiny
+today told tomorrow tonight took top total traditional travel tried try trying turn twelve twenty twice two typical
+unhappy useful usual vertical visit voted wait walk warm weak wear wears went whole wide won works wrong wrote www
+yeah yesterday young
 """
 NO_NOUNS = frozenset(_NO_NOUNS.split())
 """Common adjectives, numbers and verb forms of instructions: what a sentence can hardly be about."""
 _ENDINGS = """
-able ably ally ately ently estly ible ically ious ously ful fully less ive ical ular atic omic etic itic ed ing
+able ably ally dly ely ibly kly rly sly tly ible ically ious ously ful fully less ive ical ular atic omic etic itic ing
 """
 _ENDINGS_OF_OTHERS = tuple(_ENDINGS.split())
 _THINGS_IN_ING = """
@@ -70,11 +71,12 @@ _VERB_PLACES = (
     re.compile(
         r"\b(?:to|can|could|will|would|should|must|may|might|do|does|did|not|I|you|we|they|people)\s+([a-z]+)\b"
     ),
+    re.compile(r"\b(?:it|that|which|who|he|she)\s+([a-z]+s)\b"),
     re.compile(r"(?<!the )(?<!a )(?<!an )\b([A-Za-z]+)\s+(?:the|a|an|your|my|our|their|this|these)\s"),
 )
 """Where a word of an English instruction is a verb: after what asks for one, and before an object."""
 _POSSESSIVE = re.compile(r"(?<=[a-z])['’]s\b")
-_ENOUGH_NOUNS = 3
+_ENOUGH_NOUNS = 2
 _NAMES = frozenset(LANGUAGE_NAMES.values())
 _PRONOUNS = ("I'", "I’")
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
@@ -102,12 +104,14 @@ def content_words(text: str) -> list[str]:
 
 def _is_no_noun(word: str) -> bool:
     """Whether an English word is likely an adjective, adverb or verb form: no sentence can be about it."""
+    if word.endswith("ed"):
+        return word in NO_NOUNS or (len(word) > 4 and not word.endswith("eed"))
     return word in NO_NOUNS or (len(word) > 5 and word.endswith(_ENDINGS_OF_OTHERS) and word not in _NOUNS)
 
 
 def named(topic: str) -> str:
     """The topic as it stands in an English sentence: a common noun with its article, a name as it is."""
-    common = topic.isascii() and topic.islower() and not (topic.endswith("ing") and topic not in _NOUNS)
+    common = topic.islower() and not (topic.endswith("ing") and topic not in _NOUNS)
     return f"the {topic}" if common else topic
 
 
@@ -115,7 +119,7 @@ def named(topic: str) -> str:
 def topics_of(text: str, most: int = 6) -> tuple[str, ...]:
     """At most so many words (or, in unspaced scripts, short runs of signs) that say what the text is about.
 
-    Words that look like nouns lead (three of them are enough), among them those that come more than once, then those of five
+    Words that look like nouns lead (two of them are enough), among them those that come more than once, then those of five
     letters or more; among equals the order stays. A word and its plural count once. Never empty: a text of nothing but
     function words gives those, and a text without words gives ("this",).
     """

@@ -112,6 +112,22 @@ def test_labels_of_a_sheet_are_no_wishes() -> None:
         assert not {"manner", "substance", "footing"} & set(words_of(answer))
 
 
+def test_descriptions_of_a_set_begin_and_end_differently() -> None:
+    slots = [{**slot, "check_sentence": None} for slot in slots_of(3)]
+    for number in range(20):
+        texts = [one["description"] for one in augmented(slots, digest=bytes([number]))]
+        assert len({text.split()[0] + text.split()[1] for text in texts}) >= 3
+        tails = [text.split(". ")[-1] for text in texts if text.count(". ")]
+        assert len(set(tails)) == len(tails)
+
+
+def test_keywords_are_never_cut_off() -> None:
+    slot = {**slots_of(0)[0], "seed": "one two three four five six seven", "check_sentence": None}
+    for number in range(20):
+        (made,) = augmented([slot], digest=bytes([number]))
+        assert made["preference"] == "one two three four five six seven"
+
+
 def test_small_share_does_not_fit_and_always_the_same() -> None:
     fits = [
         one["fits"]

@@ -108,7 +108,7 @@ def _with_words(pattern: str, words: dict[str, list[str]]) -> str:
         name = match[1]
         if name not in words:
             raise ValueError(f"the pattern names the word list <{name}>, but there are only {sorted(words)}")
-        return "|".join(words[name])
+        return "|".join(_with_words(word, words) for word in words[name])
 
     return re.sub(r"(?<!\?)(?<!\?P)<([a-z]+)>", list_of, pattern)
 

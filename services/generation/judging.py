@@ -83,9 +83,7 @@ class Judge:
         `judge_incomplete` where a verdict does not score every preference once.
         """
         order = [(facet, index) for facet in facets for index in answers]
-        results = await concurrently(
-            [self._score(facet, answers[facet.index], index, answers[index]) for facet, index in order]
-        )
+        results = await concurrently([self._score(facet, index, answers[index]) for facet, index in order])
         found: dict[int, dict[int, float]] = {facet.index: {} for facet in facets}
         faults: dict[int, Fault] = {}
         for (facet, index), result in zip(order, results, strict=True):
@@ -93,17 +91,14 @@ class Judge:
                 faults.setdefault(facet.index, result)
             else:
                 found[facet.index][index] = result
-        return {
-            own: faults.get(own) or Judging(scores.pop(own), scores)
-            for own, scores in ((own, found[own]) for own in found)
-        }
+        return {own: faults.get(own) or Judging(scores.pop(own), scores) for own, scores in found.items()}
 
-    async def _score(self, facet: Facet, own: Answer, index: int, answer: Answer) -> float | Fault:
+    async def _score(self, facet: Facet, index: int, answer: Answer) -> float | Fault:
         """Mean score of the answer of facet `index` over the preferences of `facet`, 1 to 5."""
         key = (facet.index, index, answer.attempt)
         if key in self._scores:
             return self._scores[key]
-        sample_index = f"judge:{facet.index}:{index}:{own.attempt}:{answer.attempt}"
+        sample_index = f"judge:{facet.index}:{index}:{answer.attempt}"
         descriptions = [preference.description for preference in facet.preferences]
         request = CompletionRequest(
             messages=PROMPT.messages(

@@ -38,11 +38,11 @@ calculate called came careful carry cause caused celebrate central check choosin
 closest cold com come common comparing compose contain contains convert convince cook correct cover cultural daily
 decide decrease deep demonstrate develop die differ different dirty disagree discussing divided dry early easy eat
 eight elaborate eleven employ enable encourage engage engaging enter equal estimate evaluating every exact extra
-extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow found four free full full-
-time fun funny gave generate gives global good got grew grow happen happening happens happy hard healthy hear heavy
+extract fair far fast faster feel fewer fill finds first-hand first-time five fix follow found four free full
+full-time fun funny gave generate gives global good got grew grow happen happening happens happy hard healthy hear heavy
 held hello helpful hey hi high higher highest hold horizontal hot http https implement important improve include
 increase inform informing infringe interested inviting keep kept key knew knows larger largest late latest learn
-learned leave left lie light listening live living local long long- longer longest look looking loses lost lot low
+learned leave left lie light listening live living local long long-term longer longest look looking loses lost lot low
 lower lowest made main manage matter maybe means mental met move nearest necessary newest nice nine nobody notify
 obtaining occurs officially okay old oldest open org overall paid pay personal persuade planning play pleasant popular
 possibly potential prevent primary print private proper provide public quick raise ran read ready real recent

@@ -6,17 +6,13 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
-from sqlalchemy.engine import make_url
+
+from shared.metadata.engine import connection_string
 
 Result = TypeVar("Result")
 _log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE = 2.0
-
-
-def connection_string(database_url: str) -> str:
-    """The libpq URL of a SQLAlchemy URL."""
-    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 class DurableConnection:

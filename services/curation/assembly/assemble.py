@@ -225,7 +225,8 @@ def _living_row_ids(parts: Sequence[InputObject]) -> Iterator[str]:
                 for facet in record["facets"] or ()
                 if facet["rejection"] is None and facet["system"] and facet["response"]
             ]
-            if [system for system in complete if messages.is_new(system)]:
+            new = [messages.is_new(system) for system in complete]  # all of them are seen from now on
+            if any(new):
                 yield record["row_id"]
 
 

@@ -13,7 +13,7 @@ from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.identifiers import new_id
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
-from shared.domain.plan import StageKind, plan_until
+from shared.domain.plan import plan_until
 from shared.domain.states import (
     JOB_END_STATES,
     JOB_TRANSITIONS,
@@ -226,7 +226,9 @@ class JobRepository:
             raise JobConflict(f"job {job_id} is {state}: only a failed or cancelled job can be retried")
         code = (job.error or {}).get("code")
         if code in _KEPT_FAULTS:
-            raise JobConflict(f"job {job_id} failed as {code}, and a retry keeps what was rejected; {_remedy(job)}")
+            raise JobConflict(
+                f"job {job_id} failed as {code}, and a retry keeps what was rejected: {(job.error or {}).get('message', '')}"
+            )
         budget = job.budget_micro_usd if budget_usd is None else round(budget_usd * MICRO)
         if (
             budget is not None
@@ -296,20 +298,6 @@ class JobRepository:
 
     async def _wake(self) -> None:
         await self._session.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, "")))
-
-
-def _remedy(job: Job) -> str:
-    """What to do about a job whose kept rows would fail it again."""
-    error = job.error or {}
-    if error.get("code") == "no_instruction_left":
-        return "submit a new job with a looser `curate` or with other sources"
-    higher = f"a higher max_reject_rate (now {job.max_reject_rate:g})"
-    if error.get("stage") == StageKind.CURATE.value:
-        return f"submit a new job with better input or with {higher}"
-    return (
-        "a new job would meet the rejected answers again, because answers are stored: submit one with another `seed`, or remove "
-        f"stored answers first (`multifacet purge-cache`, DELETE /v1/cache), or submit one with {higher}"
-    )
 
 
 def _seconds(seconds: float) -> Any:

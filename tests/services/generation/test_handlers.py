@@ -191,7 +191,7 @@ async def test_the_judge_scores_every_response_against_every_system_message() ->
     row, teacher, judge = await _respond(_good, judge=_verdict(5, 2), judge_margin=1.0)
     assert judge is not None
     assert len(teacher.requests) == 3
-    assert sorted(judge.sample_indices) == sorted(f"judge:{a}:{b}:0:0" for a in range(3) for b in range(3))
+    assert sorted(judge.sample_indices) == sorted(f"judge:{a}:{b}:0" for a in range(3) for b in range(3))
     block = block_of(judge.requests[1])
     assert block == {
         "instruction": INSTRUCTION,
@@ -236,7 +236,7 @@ async def test_a_margin_compares_two_responses_under_one_and_the_same_system_mes
 
 async def test_only_what_changed_is_judged_again() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
-        _, system_of, response_of, _, attempt = request.sample_index.split(":")
+        _, system_of, response_of, attempt = request.sample_index.split(":")
         count = len(block_of(request)["preferences"])
         score = 5 if system_of == response_of and (system_of != "2" or attempt == "1") else 2
         return {"verdicts": [{"preference": n, "feedback": "seen", "score": score} for n in range(count)]}
@@ -246,7 +246,6 @@ async def test_only_what_changed_is_judged_again() -> None:
     assert _reasons(row) == [None] * 3
     assert sorted(teacher.sample_indices) == ["respond:0:0", "respond:1:0", "respond:2:0", "respond:2:1"]
     assert len(judge.requests) == 9 + 3
-    assert sum("respond:2:1" in one for one in teacher.sample_indices) == 1
 
 
 async def test_no_judge_is_asked_without_a_margin() -> None:

@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 
 from shared.domain.jobs import ModelChoice
-from shared.llm.database import connection_string
 from shared.llm.models import BoundModel, LanguageModels
 from shared.llm.protocol import CompletionRequest
 from shared.llm.providers import Providers
 from shared.llm.step_calls import StepCalls
+from shared.metadata.engine import connection_string
 from shared.settings import Settings
 
 Responder = Callable[[int, dict[str, Any]], Awaitable[web.StreamResponse] | web.StreamResponse]

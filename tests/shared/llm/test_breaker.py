@@ -36,7 +36,8 @@ def _fail_until_open(breaker: CircuitBreaker, clock: Clock) -> None:
 async def test_a_burst_of_failures_at_once_is_no_outage(breaker: CircuitBreaker) -> None:
     for _ in range(10 * FAILURES_TO_OPEN):
         breaker.failed("reset")
-    await breaker.check()
+    assert await breaker.check() is False
+    assert not breaker.is_open
 
 
 async def test_a_streak_opens_and_says_how_long(breaker: CircuitBreaker, clock: Clock) -> None:
@@ -52,7 +53,8 @@ async def test_one_success_ends_the_streak(breaker: CircuitBreaker, clock: Clock
     breaker.succeeded()
     clock.now += 60
     breaker.failed("502")
-    await breaker.check()
+    assert await breaker.check() is False
+    assert not breaker.is_open
 
 
 async def _waiting(breaker: CircuitBreaker, count: int) -> list[asyncio.Task[bool]]:

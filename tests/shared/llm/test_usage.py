@@ -60,6 +60,7 @@ async def test_a_job_without_a_budget_never_waits() -> None:
     account = JobAccount("job_x")
     for _ in range(100):
         await account.reserve(10**9)
+    assert account.in_flight == 100 * 10**9
 
 
 async def test_a_failed_flush_keeps_what_was_counted(bench: Bench) -> None:

@@ -122,26 +122,12 @@ async def test_a_spent_budget_must_be_raised(sessions: Sessions) -> None:
         assert (await jobs.retry(PROJECT, job.id, budget_usd=2.0)).budget_micro_usd == 2_000_000
 
 
-@pytest.mark.parametrize(
-    ("code", "stage", "remedies"),
-    [
-        (
-            "too_many_rejected",
-            "respond",
-            ["another `seed`", "multifacet purge-cache", "DELETE /v1/cache", "max_reject_rate"],
-        ),
-        ("too_many_rejected", "curate", ["better input", "max_reject_rate"]),
-        ("no_instruction_left", "curate", ["looser `curate`", "other sources"]),
-    ],
-)
-async def test_a_job_that_its_rejections_failed_is_not_retried_and_the_remedy_is_named(
-    sessions: Sessions, code: str, stage: str, remedies: list[str]
+@pytest.mark.parametrize("code", ["too_many_rejected", "no_instruction_left"])
+async def test_a_job_that_its_rejections_failed_is_not_retried_and_hears_the_remedy_again(
+    sessions: Sessions, code: str
 ) -> None:
     rejected = await submitted(sessions)
     async with sessions() as session, session.begin():
-        await SchedulingRepository(session).fail_job(rejected.id, {"code": code, "stage": stage})
-        with pytest.raises(JobConflict, match=code) as refused:
+        await SchedulingRepository(session).fail_job(rejected.id, {"code": code, "message": "loosen this, or do that"})
+        with pytest.raises(JobConflict, match=f"{code}.*loosen this, or do that"):
             await JobRepository(session).retry(PROJECT, rejected.id)
-    for remedy in remedies:
-        assert remedy in str(refused.value)
-    assert ("purge-cache" in str(refused.value)) == (stage == "respond")

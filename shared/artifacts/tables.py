@@ -28,6 +28,7 @@ _PREFERENCE = pa.struct(
         ("pole", pa.string()),
         ("seed_name", pa.string()),
         ("check", _CHECK),
+        ("intensity", pa.string()),
     ]
 )
 
@@ -51,14 +52,30 @@ _FACET = pa.struct(
     [
         ("index", pa.int64()),
         ("preferences", pa.list_(_PREFERENCE)),
+        ("redrawn", pa.int64()),
+        ("profile", pa.int64()),
         ("system", pa.string()),
         ("system_form", pa.string()),
+        ("system_role", pa.string()),
         ("response", pa.string()),
         ("finish_reason", pa.string()),
         ("check_results", pa.map_(pa.string(), pa.string())),
+        ("moot", pa.list_(pa.int64())),
+        ("contradictions", pa.list_(pa.struct([("answer_quote", pa.string()), ("reference_quote", pa.string())]))),
         ("scores", pa.map_(pa.string(), pa.float64())),
         ("rejection", pa.struct([("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])),
         ("provenance", pa.list_(_PROVENANCE)),
+    ]
+)
+
+_VERDICT = pa.struct(
+    [
+        ("answer", pa.int64()),
+        ("facet", pa.int64()),
+        ("preference", pa.int64()),
+        ("verdict", pa.string()),
+        ("source", pa.string()),
+        ("quote", pa.string()),
     ]
 )
 
@@ -71,7 +88,12 @@ ROW_SCHEMA = pa.schema(
         pa.field("source_row", pa.int64()),
         pa.field("language", pa.string()),
         pa.field("tags", pa.list_(pa.string())),
+        pa.field("split", pa.string()),
+        pa.field("level", pa.string()),
+        pa.field("draw", pa.int64()),
         pa.field("facets", pa.list_(_FACET)),
+        pa.field("neutral", _FACET),
+        pa.field("matrix", pa.list_(_VERDICT)),
     ],
     metadata={"schema_version": ROW_SCHEMA_VERSION},
 )
@@ -129,10 +151,16 @@ class TableWriter:
         self._writer.close()
 
 
+def _facets(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """All facets of a record, the neutral answer included."""
+    facets = list(record["facets"] or ())
+    return [*facets, record["neutral"]] if record.get("neutral") else facets
+
+
 def row_to_record(row: InstructionRow) -> dict[str, Any]:
     """The row as a record of ROW_SCHEMA."""
     record: dict[str, Any] = msgspec.to_builtins(row)
-    for facet in record["facets"]:
+    for facet in _facets(record):
         for preference in facet["preferences"]:
             check = preference["check"]
             if check is not None:
@@ -144,7 +172,7 @@ def row_to_record(row: InstructionRow) -> dict[str, Any]:
 
 def record_to_row(record: dict[str, Any]) -> InstructionRow:
     """The inverse of `row_to_record`; raises msgspec.ValidationError for a record of another schema."""
-    for facet in record["facets"] or ():
+    for facet in _facets(record):
         for preference in facet["preferences"]:
             if preference["check"] is not None:
                 preference["check"]["parameters"] = orjson.loads(preference["check"]["parameters"])

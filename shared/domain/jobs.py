@@ -86,6 +86,34 @@ class SamplingParameters(SpecModel):
     max_tokens: int = Field(default=2048, ge=16, le=65_536)
 
 
+class SplitParameters(SpecModel):
+    """What is held out, before any preference is drawn. Shares are of the taxonomy's seeds, of pairs of poles, of roles."""
+
+    test_share: float = Field(default=0.1, ge=0, lt=1, description="share of the instructions that evaluate")
+    seed_share: float = Field(default=0.15, ge=0, le=0.5, description="seed preferences that training never sees")
+    subdimensions: int = Field(default=2, ge=0, le=20, description="whole subdimensions that training never sees")
+    pair_share: float = Field(default=0.1, ge=0, le=0.5, description="pairs of poles that training never sees together")
+    role_share: float = Field(default=0.1, ge=0, le=0.5, description="roles that training's system messages never give")
+    forms: int = Field(default=2, ge=0, le=5, description="forms of system messages that training never sees")
+    sources: int = Field(default=1, ge=0, le=10, description="sources whose instructions all go to the test split")
+    largest_source_share: float = Field(
+        default=0.25, ge=0, le=1, description="a source with a larger share of the instructions is never held out"
+    )
+    maximum_containment: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="share of a held-out text's character 5-grams that a training text may hold",
+    )
+
+
+class ProfileParameters(SpecModel):
+    """Persistent people: each has one preference set and one system message, whatever the instruction."""
+
+    count: int = Field(default=100, ge=8, le=100_000, description="how many people")
+    share: float = Field(default=0.1, gt=0, le=1, description="share of the training instructions that they answer for")
+
+
 TOKENS_PER_SLOT = 110
 """What one preference of an augment answer takes at most, roughly; decides how many sets go into one call."""
 
@@ -97,6 +125,17 @@ class AugmentParameters(SpecModel):
         default=0.5, gt=0, le=1, description="ROUGE-L above which two descriptions of one instruction count as the same"
     )
     quality_retries: int = Field(default=2, ge=0, le=10)
+    set_sizes: dict[int, float] = Field(
+        default={1: 0.05, 2: 0.1, 3: 0.2, 4: 0.35, 5: 0.15, 6: 0.15},
+        description="how many preferences a set has, by weight; 1 to 8",
+    )
+    unseen_set_sizes: tuple[int, ...] = Field(
+        default=(7, 8), description="larger sizes, of test instructions at level `more_preferences` alone"
+    )
+    free_slot_share: float = Field(
+        default=0.15, ge=0, le=0.5, description="slots whose preference the teacher coins, within the dimension"
+    )
+    profiles: ProfileParameters | None = Field(default=None, description="persistent people; null draws every set anew")
 
     def sets_per_call(self, slots: int) -> int:
         """How many sets of `slots` preferences the token limit of one answer lets through. With the default limit and four
@@ -119,6 +158,12 @@ class RespondParameters(SpecModel):
     )
     quality_retries: int = Field(default=2, ge=0, le=10)
     enforce_checks: bool = Field(default=True, description="retry, then reject, a response that fails a machine check")
+    no_system_share: float = Field(
+        default=0.1, ge=0, le=0.5, description="share of the examples that have no system message: neutral answers"
+    )
+    minimum_followed: float = Field(
+        default=0.5, ge=0, le=1, description="with a judge: how far a response must follow its own preferences, 0 to 1"
+    )
     judge_margin: float | None = Field(
         default=None,
         ge=0,
@@ -130,6 +175,12 @@ class AssembleParameters(SpecModel):
     pairing: Literal["random", "mirrored"] = Field(
         default="mirrored",
         description="`mirrored`: every ordered pair of an instruction's responses; `random`: one of them, drawn by seed",
+    )
+    minimum_pair_margin: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="how much better, 0 to 1, the chosen response must follow what the other person does not want too",
     )
     test_instruction_share: float = Field(default=0.05, ge=0, lt=1)
     held_out_preference_share: float = Field(default=0.05, ge=0, lt=1)
@@ -144,6 +195,7 @@ class JobSpec(SpecModel):
     teacher: ModelChoice
     judge: ModelChoice | None = Field(default=None, description="set together with `respond.judge_margin`")
     seed: int = Field(default=0, ge=0, le=2**53)
+    splits: SplitParameters = SplitParameters()
     curate: CurateParameters = CurateParameters()
     augment: AugmentParameters = AugmentParameters()
     compose: ComposeParameters = ComposeParameters()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-ROW_SCHEMA_VERSION = "instruction-row/1"
+ROW_SCHEMA_VERSION = "instruction-row/2"
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,7 +23,9 @@ class Preference(msgspec.Struct, frozen=True):
     """One entry of a preference set, as assigned to one instruction.
 
     `preference` is a few keywords, `description` one to three sentences. `pole` is the side of the subdimension that the
-    sampler assigned (the taxonomy names both). `seed_name` is the taxonomy seed that it grew from.
+    sampler assigned (the taxonomy names both), `intensity` how much this person cares. `seed_name` is the taxonomy seed that it
+    grew from; empty for a preference that the teacher coined in a free slot, whose subdimension and pole are those of the
+    taxonomy that it was found to belong to (`pole` is empty where it belongs to none).
     """
 
     dimension: str
@@ -33,6 +35,7 @@ class Preference(msgspec.Struct, frozen=True):
     pole: str
     seed_name: str = ""
     check: Check | None = None
+    intensity: str = ""
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -59,25 +62,65 @@ class Provenance(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
 
 
+class Contradiction(msgspec.Struct, frozen=True):
+    """What an answer states and the neutral answer states otherwise, each in its own words."""
+
+    answer_quote: str
+    reference_quote: str
+
+
 class Facet(msgspec.Struct):
-    """One preference set of an instruction with all that grows from it. Mutable: each stage fills its own fields."""
+    """One preference set of an instruction with all that grows from it. Mutable: each stage fills its own fields.
+
+    The neutral answer of an instruction (`InstructionRow.neutral`) is a facet without preferences and system message.
+    """
 
     index: int
     preferences: list[Preference] = []
+    redrawn: int = 0
+    """Slots whose seed did not fit the instruction and was replaced."""
+    profile: int | None = None
+    """Number of the persistent person whose preferences these are; None for a set drawn for this instruction alone."""
     system: str | None = None
     system_form: str | None = None
+    system_role: str | None = None
+    """The role that the system message gives the assistant, where its form asks for one."""
     response: str | None = None
     finish_reason: str | None = None
     check_results: dict[str, str] = {}
-    """Preference dimension -> 'pass' | 'fail' | 'not_applicable', for preferences that carry a machine check."""
+    """Preference subdimension -> 'pass' | 'fail' | 'not_applicable', for preferences that carry a machine check."""
+    moot: list[int] = []
+    """Positions of preferences that every answer of the instruction follows, the neutral one included: they tell nobody apart."""
+    contradictions: list[Contradiction] = []
+    """Statements of the response that contradict the neutral answer, as a judge quoted them."""
     scores: dict[str, float] = {}
-    """Judge figures by name, if a judge was asked."""
+    """Figures of the facet matrix by name, see `services.generation.matrix`."""
     rejection: Rejection | None = None
     provenance: list[Provenance] = []
 
     @property
     def alive(self) -> bool:
         return self.rejection is None
+
+
+NEUTRAL_INDEX = -1
+"""Facet index of the neutral answer, also as the answer of a `Verdict`."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One entry of the facet matrix: how far the answer of facet `answer` follows one preference of facet `facet`."""
+
+    answer: int
+    """Facet index of the answer; NEUTRAL_INDEX for the neutral one."""
+    facet: int
+    preference: int
+    """Position of the preference in that facet's set."""
+    verdict: str
+    """'followed' | 'partly' | 'violated'."""
+    source: str
+    """'program' (a machine check) or 'judge'."""
+    quote: str = ""
+    """Where in the answer a judge saw it."""
 
 
 class InstructionRow(msgspec.Struct):
@@ -94,7 +137,17 @@ class InstructionRow(msgspec.Struct):
     language: str = "en"
     """ISO 639-1 code of the instruction's language."""
     tags: list[str] = []
+    split: str = "train"
+    """'train' or 'test': decided when curation ends, before any preference is drawn."""
+    level: str = ""
+    """Of a test row: what its preferences show that training has not, see `shared.domain.splits`."""
+    draw: int = 0
+    """Number of the draw of its preference sets. Training rows count from 0; a test row of level `seen` has the number of a
+    training row and so the same preferences."""
     facets: list[Facet] = []
+    neutral: Facet | None = None
+    """The answer without a system message, where one was asked for."""
+    matrix: list[Verdict] = []
 
     @property
     def alive(self) -> bool:

@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 
 from shared.artifacts.layout import attempt_key, upload_key
 from shared.artifacts.tables import iterate_records, page_of, read_rows, record_to_row, row_to_record, write_rows
-from shared.domain.rows import Check, Facet, InstructionRow, Preference, Provenance, Rejection
+from shared.domain.rows import (
+    NEUTRAL_INDEX,
+    Check,
+    Contradiction,
+    Facet,
+    InstructionRow,
+    Preference,
+    Provenance,
+    Rejection,
+    Verdict,
+)
 
 
 def a_row(number: int) -> InstructionRow:
@@ -16,11 +26,38 @@ def a_row(number: int) -> InstructionRow:
         "style", "terms", "uses terms", "Wants terms.", "many", "terms", Check("must_include", {"phrases": ["a", "b"]})
     )
     facets = [
-        Facet(0, [preference, listed], "Be brief.", "prose", "Yes.", "stop", {"style": "pass"}, {"own": 4.5}, None,
-              [Provenance("respond", "simulator", "small", "abc", 7, 1.0, 0.9, 100)]),
+        Facet(
+            0,
+            [preference, listed],
+            redrawn=1,
+            profile=12,
+            system="Be brief.",
+            system_form="prose",
+            system_role="a ferry captain",
+            response="Yes.",
+            finish_reason="stop",
+            check_results={"length": "pass"},
+            moot=[1],
+            contradictions=[Contradiction("in 1912", "in 1921")],
+            scores={"own": 4.5},
+            provenance=[Provenance("respond", "simulator", "small", "abc", 7, 1.0, 0.9, 100)],
+        ),
         Facet(1, rejection=Rejection("augment", "output_invalid", "no JSON")),
-    ]  # fmt: skip
-    return InstructionRow(f"{number:016x}", f"Question {number}?", "set", "sub", number, "en", ["tag"], facets)
+    ]
+    return InstructionRow(
+        f"{number:016x}",
+        f"Question {number}?",
+        "set",
+        "sub",
+        number,
+        tags=["tag"],
+        split="test",
+        level="seen",
+        draw=number,
+        facets=facets,
+        neutral=Facet(NEUTRAL_INDEX, response="Yes and no.", check_results={"length": "fail"}, scores={"words": 3.0}),
+        matrix=[Verdict(NEUTRAL_INDEX, 0, 1, "partly", "judge", "and no")],
+    )
 
 
 def test_rows_survive_parquet_unchanged(tmp_path: Path) -> None:
@@ -36,7 +73,7 @@ def test_an_empty_part_can_be_read(tmp_path: Path) -> None:
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.floats(allow_nan=False)))
 def test_any_text_survives_the_record_form(instruction: str, system: str, scores: dict[str, float]) -> None:
-    row = InstructionRow("0" * 16, instruction, "m", "o", 0, facets=[Facet(0, [], system, scores=scores)])
+    row = InstructionRow("0" * 16, instruction, "m", "o", 0, facets=[Facet(0, system=system, scores=scores)])
     assert record_to_row(row_to_record(row)) == row
 
 

@@ -14,20 +14,17 @@ class AnswerModel(BaseModel):
 
 
 class PreferenceAnswer(AnswerModel):
+    slot: int
     dimension: str
     subdimension: str
+    pole: str
     preference: str
     description: str
     fits: bool
 
 
-class SetAnswer(AnswerModel):
-    set: int
-    preferences: list[PreferenceAnswer]
-
-
 class PreferenceSets(AnswerModel):
-    sets: list[SetAnswer]
+    preferences: list[PreferenceAnswer]
 
 
 SCHEMA: dict[str, Any] = PreferenceSets.model_json_schema()

@@ -29,6 +29,8 @@ class Cell(msgspec.Struct, frozen=True):
     subdimension: str
     pole: str
     seeds: tuple[Seed, ...]
+    guarded: bool = False
+    """Whether its subdimension must not be mirrored: of an instruction with harmful intent."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -48,8 +50,9 @@ class Catalogue(msgspec.Struct, frozen=True):
         return bool(self.conflicts[first.number] >> second.number & 1)
 
 
-def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True) -> Catalogue:
-    """The catalogue of a taxonomy, for instructions in its own language or in others.
+def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True, careful_only: bool = False) -> Catalogue:
+    """The catalogue of a taxonomy, for instructions in its own language or in others; with `careful_only` for instructions
+    with harmful intent: poles that the taxonomy marks as frank are left out, and no marked subdimension is to be mirrored.
 
     In other languages its phrases and reading levels mean nothing: seeds with such checks are left out, and with them a
     subdimension that would lose a pole (unless its dimension had nothing else).
@@ -67,6 +70,9 @@ def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True) -> Catalog
         for subdimension in dimension.subdimensions:
             usable = subdimension.seeds if nothing_fits else fit[subdimension.name]
             for pole in subdimension.poles:
+                if careful_only and pole.stance == "frank":
+                    continue
+                guarded = careful_only and pole.stance is not None
                 opposite = {other.name.casefold() for other in subdimension.poles if other.name != pole.name}
                 opposite |= {seed.name.casefold() for seed in subdimension.seeds if seed.pole != pole.name}
                 of_cell: list[Seed] = []
@@ -90,7 +96,7 @@ def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True) -> Catalog
                     seeds.append(prepared)
                     stated.append(seed)
                 if of_cell:
-                    of_dimension.append(Cell(subdimension.name, pole.name, tuple(of_cell)))
+                    of_dimension.append(Cell(subdimension.name, pole.name, tuple(of_cell), guarded))
         cells[dimension.name] = tuple(of_dimension)
     return Catalogue(tuple(cells), cells, tuple(seeds), _conflicts(seeds, stated))
 
@@ -121,17 +127,17 @@ def _conflicts(seeds: list[Seed], stated: list[SeedPreference]) -> tuple[int, ..
 
 
 _MAXIMUM_KEPT = 16
-_kept: dict[tuple[str, bool], Catalogue] = {}
+_kept: dict[tuple[str, bool, bool], Catalogue] = {}
 
 
-def catalogue_of(taxonomy: Taxonomy, language: str | None = None) -> Catalogue:
+def catalogue_of(taxonomy: Taxonomy, language: str | None = None, *, careful_only: bool = False) -> Catalogue:
     """The catalogue of a taxonomy for instructions in a language (ISO 639-1; None: the taxonomy's own), built once per version
-    and process (the 16 built last are kept)."""
+    and process (the 16 built last are kept). `careful_only` as in `build_catalogue`."""
     own_language = language is None or language == taxonomy.language
-    key = (taxonomy.version, own_language)
+    key = (taxonomy.version, own_language, careful_only)
     catalogue = _kept.get(key)
     if catalogue is None:
-        catalogue = build_catalogue(taxonomy, own_language=own_language)
+        catalogue = build_catalogue(taxonomy, own_language=own_language, careful_only=careful_only)
         while len(_kept) >= _MAXIMUM_KEPT:
             del _kept[next(iter(_kept))]
         _kept[key] = catalogue

@@ -1,7 +1,8 @@
 """The row stage `augment`: k preference sets for an instruction, one teacher call for all of them.
 
-Subdimension, pole and seed of each slot are drawn by seed (`services.augmentation.sampler`); the teacher makes each slot
-concrete; code verifies. Sets with a fault are asked for again, one call per set, with a fresh sample index.
+Subdimension, pole, seed and intensity of each slot are drawn by quota (`services.augmentation.sampler`); the teacher makes each
+slot concrete, or coins a preference in a free one; code verifies, and a judge where the job has one. Sets with a fault are asked
+for again, one call per set, with a fresh sample index. Sets of persistent people are taken as they are, without a call.
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,14 @@ from typing import Any
 import msgspec
 
 from services.augmentation.answers import SCHEMA, SCHEMA_NAME, PreferenceAnswer, PreferenceSets
-from services.augmentation.catalogue import catalogue_of
-from services.augmentation.sampler import SeededSampler, SetAssignment, SetSampler
+from services.augmentation.drawing import Drawing, drawing_of
+from services.augmentation.sampler import SetAssignment
 from services.augmentation.validation import compare_sets, judge_set
 from shared.domain.identifiers import seed_of
+from shared.domain.jobs import AugmentParameters
 from shared.domain.plan import StageKind
 from shared.domain.rows import Facet, InstructionRow, Preference
+from shared.domain.splits import Split
 from shared.llm.protocol import Completion, CompletionRequest, LanguageModelError
 from shared.prompts import load_prompt
 from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenance_of, reject
@@ -33,26 +36,42 @@ class _Set(msgspec.Struct):
     preferences: tuple[Preference, ...] = ()
     fault: Fault | None = None
     refused: set[int] = msgspec.field(default_factory=set)
+    redrawn: int = 0
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """What all calls of one row share."""
+
+    row: InstructionRow
+    context: RowContext
+    drawing: Drawing
 
 
 async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
-    """Give the row its facets: `sets_per_instruction` of them, each with one preference per dimension or a rejection.
+    """Give the row its facets: `sets_per_instruction` of them, each with one preference per slot or a rejection.
 
     Rejection reasons: `set_contradiction`, `malformed_preference`, `preference_does_not_fit`, `wrong_pole`,
-    `restates_instruction`, `similar_set`, `duplicate_set`, and the codes of the model's errors.
+    `restates_instruction`, `similar_set`, `duplicate_set`, `held_out_preference`, and the codes of the model's errors.
     """
     parameters = context.spec.augment
-    sampler = SeededSampler(catalogue_of(context.taxonomy, row.language), context.spec.seed)
-    assignments = sampler.assign(row.row_id, parameters.sets_per_instruction)
+    drawing = drawing_of(context.taxonomy, context.spec, row.language, row.tags)
+    work = _Row(row, context, drawing)
+    assignments = drawing.sampler.assign(row.draw, row.level)
     sets = {assignment.index: _Set(assignment, Usage()) for assignment in assignments if assignment is not None}
-    pending = list(sets.values())
     settled: list[_Set] = []
+    pending: list[_Set] = []
+    for one in sets.values():
+        if one.assignment.profile is None:
+            pending.append(one)
+        else:
+            one.preferences = drawing.preferences_of(one.assignment)
+            settled.append(one)
     for attempt in range(parameters.quality_retries + 1):
         if attempt:
-            pending = _redraw(sampler, row, sets, pending, attempt)
+            pending = _redraw(work, sets, pending, attempt)
         if not pending:
             break
-        await _ask(row, context, pending, settled, attempt)
+        await _ask(work, pending, settled, attempt)
         _settle(pending, settled, parameters.maximum_set_similarity)
         pending = [one for one in pending if one.fault is not None and not one.fault.final]
     row.facets = [_facet(index, sets.get(index), context) for index in range(parameters.sets_per_instruction)]
@@ -65,10 +84,13 @@ def _facet(index: int, one: _Set | None, context: RowContext) -> Facet:
         detail = "no choice of seed preferences without a contradiction was found for this set"
         reject(facet, context.stage, Fault("set_contradiction", detail))
         return facet
-    sampling = context.spec.augment.sampling
-    facet.provenance.append(
-        provenance_of(context.stage, context.teacher, PROMPT.version, one.seed, sampling, one.usage)
-    )
+    facet.redrawn = one.redrawn
+    facet.profile = one.assignment.profile
+    if facet.profile is None:
+        sampling = context.spec.augment.sampling
+        facet.provenance.append(
+            provenance_of(context.stage, context.teacher, PROMPT.version, one.seed, sampling, one.usage)
+        )
     if one.fault is not None:
         reject(facet, context.stage, one.fault)
     else:
@@ -76,57 +98,56 @@ def _facet(index: int, one: _Set | None, context: RowContext) -> Facet:
     return facet
 
 
-def _redraw(
-    sampler: SetSampler, row: InstructionRow, sets: dict[int, _Set], pending: Sequence[_Set], attempt: int
-) -> list[_Set]:
+def _redraw(work: _Row, sets: dict[int, _Set], pending: Sequence[_Set], attempt: int) -> list[_Set]:
     """The pending sets that can be asked for again: those whose refused seeds could be replaced, or had none."""
     ready: list[_Set] = []
     for one in pending:
         refused = [seed for seed in one.assignment.seeds if seed.number in one.refused]
         if refused:
             others = [other.assignment for other in sets.values() if other is not one]
-            assignment = sampler.redraw(row.row_id, one.assignment, one.refused, others, attempt)
+            assignment = work.drawing.sampler.redraw(
+                work.row.draw, work.row.level, one.assignment, one.refused, others, attempt
+            )
             if assignment is None:
                 one.fault = Fault("preference_does_not_fit", "the taxonomy has no other seed for this slot", final=True)
                 continue
             one.assignment = assignment
+            one.redrawn += len(refused)
         ready.append(one)
     return ready
 
 
-def _batches(context: RowContext, pending: Sequence[_Set], attempt: int) -> list[tuple[str, list[_Set]]]:
+def _batches(parameters: AugmentParameters, pending: Sequence[_Set], attempt: int) -> list[tuple[str, list[_Set]]]:
     """Which sets go into one call, with the sample index of that call.
 
     The first time as many as the token limit lets through; a retry asks for each set alone.
     """
     if attempt:
         return [(f"augment:{one.assignment.index}:{attempt}", [one]) for one in pending]
-    slots = len(pending[0].assignment.seeds)
-    size = context.spec.augment.sets_per_call(slots)
-    return [("augment:all:0", list(pending[start : start + size])) for start in range(0, len(pending), size)]
+    batches: list[list[_Set]] = []
+    slots = 0
+    for one in pending:
+        slots += len(one.assignment.slots)
+        if not batches or slots > parameters.slots_per_call():
+            batches.append([])
+            slots = len(one.assignment.slots)
+        batches[-1].append(one)
+    return [("augment:all:0", batch) for batch in batches]
 
 
-async def _ask(
-    row: InstructionRow, context: RowContext, pending: Sequence[_Set], settled: Sequence[_Set], attempt: int
-) -> None:
+async def _ask(work: _Row, pending: Sequence[_Set], settled: Sequence[_Set], attempt: int) -> None:
     """Ask the teacher for all pending sets, all calls at once, and fill in preferences or fault."""
     siblings = [preference.description for one in settled for preference in one.preferences]
-    batches = _batches(context, pending, attempt)
-    await concurrently([_ask_for(row, context, batch, siblings, index, attempt) for index, batch in batches])
+    batches = _batches(work.context.spec.augment, pending, attempt)
+    await concurrently([_ask_for(work, batch, siblings, index, attempt) for index, batch in batches])
 
 
-async def _ask_for(
-    row: InstructionRow,
-    context: RowContext,
-    batch: Sequence[_Set],
-    siblings: Sequence[str],
-    sample_index: str,
-    attempt: int,
-) -> None:
+async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], sample_index: str, attempt: int) -> None:
+    row, context, drawing = work.row, work.context, work.drawing
     sampling = context.spec.augment.sampling
     seed = seed_of(context.spec.seed, "augment", row.row_id, sample_index)
     request = CompletionRequest(
-        messages=PROMPT.messages(siblings=siblings, request=_block(row.instruction, batch)),
+        messages=PROMPT.messages(siblings=siblings, request=_block(row.instruction, batch, drawing)),
         request_class="augment",
         sample_index=sample_index,
         temperature=sampling.temperature,
@@ -147,33 +168,45 @@ async def _ask_for(
             one.fault = fault_of(error)
         return
     _share_usage(completion, batch)
-    of_set: dict[int, list[PreferenceAnswer]] = {}
-    for entry in answer.sets:
-        of_set.setdefault(entry.set, []).extend(entry.preferences)
+    of_slot: dict[int, PreferenceAnswer | None] = {}
+    for entry in answer.preferences:
+        of_slot[entry.slot] = None if entry.slot in of_slot else entry
+    first = 0
     for one in batch:
-        verdict = judge_set(one.assignment, of_set.get(one.assignment.index, []), row.instruction)
+        numbers = range(first, first + len(one.assignment.slots))
+        first = numbers.stop
+        answers = [of_slot.get(number) for number in numbers]
+        verdict = judge_set(one.assignment, answers, row.instruction, drawing.known)
         one.preferences, one.fault = verdict.preferences, verdict.fault
         one.refused |= verdict.unfit
+        if one.fault is None and row.split == Split.TRAIN:
+            one.fault = drawing.guard.fault(one.preferences, _sentences(one))
 
 
-def _block(instruction: str, batch: Sequence[_Set]) -> dict[str, Any]:
-    return {
-        "instruction": instruction,
-        "slots": [
-            {
+def _block(instruction: str, batch: Sequence[_Set], drawing: Drawing) -> dict[str, Any]:
+    slots: list[dict[str, Any]] = []
+    for one in batch:
+        for slot in one.assignment.slots:
+            seed = slot.seed
+            entry: dict[str, Any] = {
+                "slot": len(slots),
                 "set": one.assignment.index,
-                "dimension": seed.dimension,
-                "subdimension": seed.subdimension,
-                "pole": seed.pole,
-                "pole_description": seed.pole_description,
-                "seed": seed.name,
-                "seed_description": seed.description,
-                "check_sentence": seed.check_sentence,
+                "dimension": slot.dimension,
+                "intensity": slot.intensity,
             }
-            for one in batch
-            for seed in one.assignment.seeds
-        ],
-    }
+            if seed is None:
+                entry |= {"free": True, "known_subdimensions": drawing.choices[slot.dimension]}
+            else:
+                entry |= {
+                    "subdimension": seed.subdimension,
+                    "pole": seed.pole,
+                    "pole_description": seed.pole_description,
+                    "seed": seed.name,
+                    "seed_description": seed.description,
+                    "check_sentence": seed.check_sentence,
+                }
+            slots.append(entry)
+    return {"instruction": instruction, "slots": slots}
 
 
 def _share_usage(completion: Completion, batch: Sequence[_Set]) -> None:
@@ -184,14 +217,16 @@ def _share_usage(completion: Completion, batch: Sequence[_Set]) -> None:
         one.usage.completion_tokens += (completion.completion_tokens + position) // count
 
 
+def _sentences(one: _Set) -> list[str]:
+    return [seed.check_sentence for seed in one.assignment.seeds if seed.check_sentence]
+
+
 def _settle(pending: Sequence[_Set], settled: list[_Set], maximum_similarity: float) -> None:
     """Hold the sets that just came in against all that stand, in order of their index; the good ones are settled."""
-    for one in pending:
+    sentences = [sentence for one in (*pending, *settled) for sentence in _sentences(one)]
+    for one in sorted(pending, key=lambda item: item.assignment.index):
         if one.fault is not None:
             continue
-        sentences = [
-            seed.check_sentence for other in (*settled, one) for seed in other.assignment.seeds if seed.check_sentence
-        ]
         one.fault = compare_sets(
             one.preferences, [other.preferences for other in settled], maximum_similarity, sentences
         )

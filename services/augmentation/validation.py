@@ -1,16 +1,19 @@
 """What code can say about preferences that a teacher wrote: pure functions, no calls."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import msgspec
 
 from services.augmentation.answers import PreferenceAnswer
-from services.augmentation.catalogue import Seed
-from services.augmentation.sampler import SetAssignment
+from services.augmentation.free_slots import canonical_place
+from services.augmentation.sampler import SetAssignment, Slot
 from shared.domain.checks import conflict, find_checks
+from shared.domain.containment import HeldOutTexts
 from shared.domain.rows import Preference
 from shared.domain.similarity import rouge_l, word_tokens
+from shared.domain.splits import HeldOut
 from shared.stages.facets import Fault
 
 MINIMUM_DESCRIPTION_CHARACTERS = 20
@@ -35,36 +38,69 @@ class SetVerdict(msgspec.Struct, frozen=True):
     unfit: frozenset[int] = frozenset()
 
 
-def judge_set(assignment: SetAssignment, answers: Sequence[PreferenceAnswer], instruction: str) -> SetVerdict:
-    """Check one set's answers against what was assigned.
+class TrainingGuard:
+    """Keeps what is held out away from training sets: by name for what the teacher coined, and by wording."""
 
-    Faults: `malformed_preference` (a slot not answered, answered twice or under another name; keywords empty, too long or
-    a list; a description of the wrong length), `preference_does_not_fit`, `wrong_pole`, `set_contradiction`,
-    `restates_instruction`. A machine check's sentence that the teacher left out is added to the description.
+    def __init__(self, held_out: HeldOut, texts: HeldOutTexts) -> None:
+        """`texts`: descriptions of the held-out seeds."""
+        self._held_out = held_out
+        self._texts = texts
+
+    def fault(self, preferences: Sequence[Preference], check_sentences: Sequence[str]) -> Fault | None:
+        """`held_out_preference` where a set holds a subdimension or pair of poles that training must not see, or a description
+        that comes close to a held-out one."""
+        for preference in preferences:
+            if preference.subdimension in self._held_out.subdimensions:
+                return Fault("held_out_preference", f"the subdimension {preference.subdimension!r} is held out")
+            found = self._texts.closest(_without(preference.description, check_sentences))
+            if found is not None:
+                return Fault(
+                    "held_out_preference",
+                    f"the description of {preference.subdimension!r} holds {found[1]:.0%} of the 5-grams of a held-out one",
+                )
+        cells = [(preference.subdimension, preference.pole) for preference in preferences]
+        if self._held_out.has_pair(cells):
+            return Fault("held_out_preference", "two of its poles are a pair that is held out")
+        return None
+
+
+def judge_set(
+    assignment: SetAssignment,
+    answers: Sequence[PreferenceAnswer | None],
+    instruction: str,
+    known: Mapping[str, Mapping[str, Sequence[str]]],
+) -> SetVerdict:
+    """Check one set's answers, one per slot in the order of the slots, against what was assigned. `known`: pole names by
+    subdimension, by dimension, for what the teacher coins.
+
+    Faults: `malformed_preference` (a slot not answered or under another name; keywords empty, too long or a list; a
+    description of the wrong length; two preferences of one subdimension), `preference_does_not_fit`, `wrong_pole`,
+    `set_contradiction`, `restates_instruction`. A machine check's sentence that the teacher left out is added.
     """
-    by_dimension: dict[str, PreferenceAnswer] = {}
-    for answer in answers:
-        if answer.dimension in by_dimension:
-            return _malformed(f"dimension {answer.dimension!r} is answered twice")
-        by_dimension[answer.dimension] = answer
-    wanted = {seed.dimension for seed in assignment.seeds}
-    if by_dimension.keys() != wanted:
-        return _malformed(f"dimensions answered: {sorted(by_dimension)}; assigned: {sorted(wanted)}")
-    unfit = frozenset(seed.number for seed in assignment.seeds if not by_dimension[seed.dimension].fits)
+    pairs = list(zip(assignment.slots, answers, strict=True))
+    missing = [place for place, (_, answer) in enumerate(pairs) if answer is None]
+    if missing:
+        return _malformed(f"slots {missing} of the set are not answered, or answered twice")
+    unfit = frozenset(slot.seed.number for slot, answer in pairs if slot.seed and answer and not answer.fits)
     if unfit:
-        names = ", ".join(seed.name for seed in assignment.seeds if seed.number in unfit)
+        names = ", ".join(slot.seed.name for slot in assignment.slots if slot.seed and slot.seed.number in unfit)
         fault = Fault("preference_does_not_fit", f"the teacher says that these do not fit: {names}")
         return SetVerdict(fault=fault, unfit=unfit)
     preferences: list[Preference] = []
     runs = _runs(instruction)
-    for seed in assignment.seeds:
-        verdict = _judge_preference(seed, by_dimension[seed.dimension], runs)
+    for slot, answer in pairs:
+        if answer is None:
+            continue
+        verdict = _judge_preference(slot, answer, runs, known)
         if isinstance(verdict, Fault):
             return SetVerdict(fault=verdict)
         preferences.append(verdict)
     contradiction = _contradiction(preferences)
     if contradiction:
         return SetVerdict(fault=Fault("set_contradiction", contradiction))
+    repeated = _repeated(preferences)
+    if repeated:
+        return _malformed(repeated)
     return SetVerdict(preferences=tuple(preferences))
 
 
@@ -77,23 +113,21 @@ def compare_sets(
     """Hold a set against its siblings: `duplicate_set` where all keywords are the same, `similar_set` where two descriptions
     of one dimension are closer than `maximum_similarity` (ROUGE-L). Sentences of machine checks are left out of that: their
     wording is fixed, and opposite checks are worded alike."""
-    mine = {preference.dimension: preference for preference in candidate}
     for other in accepted:
-        theirs = {preference.dimension: preference for preference in other}
-        if all(
-            preference.preference.casefold() == theirs[name].preference.casefold() for name, preference in mine.items()
-        ):
+        if sorted(one.preference.casefold() for one in candidate) == sorted(one.preference.casefold() for one in other):
             return Fault("duplicate_set", "all keywords are those of an earlier set of this instruction")
-        for name, preference in mine.items():
-            first = _without(preference.description, check_sentences)
-            second = _without(theirs[name].description, check_sentences)
+        for mine, theirs in product(candidate, other):
+            if mine.dimension != theirs.dimension:
+                continue
+            first = _without(mine.description, check_sentences)
+            second = _without(theirs.description, check_sentences)
             if min(len(first.split()), len(second.split())) < MINIMUM_WORDS_TO_COMPARE:
                 continue
             similarity = rouge_l(first, second)
             if similarity > maximum_similarity:
                 return Fault(
                     "similar_set",
-                    f"descriptions of {name!r} have ROUGE-L {similarity:.2f} with an earlier set;"
+                    f"descriptions of {mine.subdimension!r} have ROUGE-L {similarity:.2f} with an earlier set;"
                     f" at most {maximum_similarity:.2f} is allowed",
                 )
     return None
@@ -103,56 +137,80 @@ def _malformed(detail: str) -> SetVerdict:
     return SetVerdict(fault=Fault("malformed_preference", detail))
 
 
-def _judge_preference(seed: Seed, answer: PreferenceAnswer, runs: frozenset[tuple[str, ...]]) -> Preference | Fault:
-    if answer.subdimension != seed.subdimension:
-        return Fault(
-            "malformed_preference",
-            f"{seed.dimension!r} is answered under {answer.subdimension!r}; assigned was {seed.subdimension!r}",
-        )
+def _judge_preference(
+    slot: Slot,
+    answer: PreferenceAnswer,
+    runs: frozenset[tuple[str, ...]],
+    known: Mapping[str, Mapping[str, Sequence[str]]],
+) -> Preference | Fault:
+    seed = slot.seed
+    if seed is not None:
+        place = (seed.subdimension, seed.pole)
+        if answer.subdimension != seed.subdimension:
+            return Fault(
+                "malformed_preference",
+                f"{seed.dimension!r} is answered under {answer.subdimension!r}; assigned was {seed.subdimension!r}",
+            )
+    else:
+        place = canonical_place(answer.subdimension, answer.pole, known[slot.dimension])
+        if not place[0]:
+            return Fault("malformed_preference", f"a coined preference of {slot.dimension!r} names no subdimension")
+    subdimension, pole = place
     keywords = answer.preference.strip().rstrip(".")
     if not keywords:
-        return Fault("malformed_preference", f"the keywords of {seed.dimension!r} are empty")
+        return Fault("malformed_preference", f"the keywords of {subdimension!r} are empty")
     if _LIST_MARKS.search(keywords):
-        return Fault("malformed_preference", f"the keywords of {seed.dimension!r} are a list: {keywords[:80]!r}")
+        return Fault("malformed_preference", f"the keywords of {subdimension!r} are a list: {keywords[:80]!r}")
     if len(keywords) > MAXIMUM_KEYWORD_CHARACTERS or len(keywords.split()) > MAXIMUM_KEYWORDS:
         return Fault(
             "malformed_preference",
-            f"the keywords of {seed.dimension!r} have {len(keywords)} characters in {len(keywords.split())} words;"
+            f"the keywords of {subdimension!r} have {len(keywords)} characters in {len(keywords.split())} words;"
             f" allowed are {MAXIMUM_KEYWORD_CHARACTERS} and {MAXIMUM_KEYWORDS}",
         )
-    if keywords.casefold() in seed.opposite_names:
+    if seed is not None and keywords.casefold() in seed.opposite_names:
         return Fault("wrong_pole", f"{keywords!r} names the opposite of {seed.pole!r} in {seed.subdimension!r}")
     description = _SPACES.sub(" ", answer.description).strip()
     if len(description) < MINIMUM_DESCRIPTION_CHARACTERS:
-        return _wrong_length(seed, description)
-    if seed.check_sentence and seed.check_sentence not in description:
+        return _wrong_length(subdimension, description)
+    if seed is not None and seed.check_sentence and seed.check_sentence not in description:
         stop = "" if description[-1] in ".!?" else "."
         description = f"{description}{stop} {seed.check_sentence}"
     if len(description) > MAXIMUM_DESCRIPTION_CHARACTERS:
-        return _wrong_length(seed, description)
+        return _wrong_length(subdimension, description)
     of_description = _runs(description)
     if runs and of_description:
         shared = len(of_description & runs) / len(of_description)
         if shared > MAXIMUM_SHARED_RUNS:
             return Fault(
                 "restates_instruction",
-                f"{shared:.0%} of the {RUN_LENGTH}-word runs in the description of {seed.dimension!r} stand in the instruction",
+                f"{shared:.0%} of the {RUN_LENGTH}-word runs in the description of {subdimension!r} stand in the instruction",
             )
     return Preference(
-        dimension=seed.dimension,
-        subdimension=seed.subdimension,
+        dimension=slot.dimension,
+        subdimension=subdimension,
         preference=keywords,
         description=description,
-        pole=seed.pole,
-        seed_name=seed.name,
-        check=seed.check,
+        pole=pole,
+        seed_name=seed.name if seed else "",
+        check=seed.check if seed else None,
+        intensity=slot.intensity,
     )
 
 
-def _wrong_length(seed: Seed, description: str) -> Fault:
+def _repeated(preferences: Sequence[Preference]) -> str | None:
+    """Which subdimension stands twice: a coined preference can fall onto that of another slot."""
+    seen: set[str] = set()
+    for preference in preferences:
+        if preference.subdimension in seen:
+            return f"two preferences of one set belong to {preference.subdimension!r}"
+        seen.add(preference.subdimension)
+    return None
+
+
+def _wrong_length(subdimension: str, description: str) -> Fault:
     return Fault(
         "malformed_preference",
-        f"the description of {seed.dimension!r} has {len(description)} characters;"
+        f"the description of {subdimension!r} has {len(description)} characters;"
         f" {MINIMUM_DESCRIPTION_CHARACTERS} to {MAXIMUM_DESCRIPTION_CHARACTERS} are allowed",
     )
 
@@ -164,7 +222,9 @@ def _contradiction(preferences: Sequence[Preference]) -> str | None:
     for preference in preferences:
         for check in find_checks(preference.description):
             if check != preference.check:
-                return f"the description of {preference.dimension!r} demands {check.kind}, which was not assigned to it"
+                return (
+                    f"the description of {preference.subdimension!r} demands {check.kind}, which was not assigned to it"
+                )
             stated.append(check)
     for position, first in enumerate(stated):
         for second in stated[position + 1 :]:

@@ -1,59 +1,55 @@
-"""Forms of system messages, and how form and length are drawn for a facet."""
+"""How form, role and length of a system message are drawn for a facet."""
 
 import math
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Sequence
 from random import Random
-from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+import msgspec
+
+from shared.domain.splits import HeldOut, SplitLevel
+from shared.domain.system_forms import Form, load_forms, load_roles
 
 SHARE_OF_DESCRIPTIONS = 0.6
 """The least that a target asks for, as a share of what the descriptions take: below that no teacher can weave all of them in."""
 
 
-Shape = Literal["prose", "paragraphs", "bullets", "numbered", "labelled"]
+class Wording(msgspec.Struct, frozen=True):
+    """How one system message is to be worded."""
+
+    form: Form
+    role: str | None
 
 
-class Form(BaseModel):
-    """One shape of a system message; lengths in characters."""
+def draw_wordings(seed: int, facets: int, held_out: HeldOut, level: str) -> list[Wording]:
+    """A form for each facet of a row, and a role where the form gives one; forms differ as long as there are enough.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    shape: Shape
-    """What of the form shows in the text: `services.composition.validation.judge_form` looks for it."""
-    guidance: str = Field(min_length=20)
-    minimum_characters: int = Field(ge=80)
-    maximum_characters: int
-
-    @model_validator(mode="after")
-    def ordered(self) -> "Form":
-        if self.maximum_characters <= self.minimum_characters:
-            raise ValueError(f"form {self.name!r}: maximum_characters must be above minimum_characters")
-        return self
-
-
-@lru_cache(maxsize=1)
-def load_forms() -> tuple[Form, ...]:
-    """The shipped forms, in the file's order. Raises pydantic.ValidationError for a malformed file."""
-    text = files("services.composition").joinpath("forms.yaml").read_text(encoding="utf-8")
-    forms = TypeAdapter(tuple[Form, ...]).validate_python(yaml.safe_load(text))
-    if len({form.name for form in forms}) != len(forms):
-        raise ValueError("forms.yaml names a form twice; names must be unique")
-    return forms
-
-
-def draw_forms(seed: int, facets: int) -> list[Form]:
-    """One form per facet of a row, by seed; all different as long as there are enough forms."""
+    Held-out forms and roles are for level `unseen_wording` alone, and there every facet has one of them (any wording where
+    nothing is held out).
+    """
     chance = Random(seed)
     forms = list(load_forms())
+    known_forms = [form for form in forms if form.name not in held_out.forms]
+    unseen_roles = [role for role in load_roles() if role in held_out.roles]
+    known_roles = [role for role in load_roles() if role not in held_out.roles]
+    if level != SplitLevel.UNSEEN_WORDING:
+        return [_with_role(form, known_roles, chance) for form in _in_turn(known_forms, facets, chance)]
+    unseen = [form for form in forms if form.name in held_out.forms]
+    if unseen_roles:
+        unseen += [form for form in known_forms if form.gives_role]
+    roles = unseen_roles or known_roles
+    return [_with_role(form, roles, chance) for form in _in_turn(unseen or known_forms, facets, chance)]
+
+
+def _in_turn(forms: Sequence[Form], count: int, chance: Random) -> list[Form]:
+    """None comes again before all did."""
     drawn: list[Form] = []
-    while len(drawn) < facets:
-        chance.shuffle(forms)
-        drawn.extend(forms)
-    return drawn[:facets]
+    while len(drawn) < count:
+        drawn.extend(chance.sample(forms, len(forms)))
+    return drawn[:count]
+
+
+def _with_role(form: Form, roles: Sequence[str], chance: Random) -> Wording:
+    return Wording(form, chance.choice(roles) if form.gives_role and roles else None)
 
 
 def draw_target(form: Form, seed: int, *, description_characters: int, minimum: int, maximum: int) -> int:

@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from services.composition.forms import Form, draw_forms, draw_target
-from services.composition.validation import compare_system_messages, judge_form, judge_system_message
+from services.composition.forms import Wording, draw_target, draw_wordings
+from services.composition.validation import compare_system_messages, judge_form, judge_role, judge_system_message
 from shared.domain.checks import canonical_sentence
 from shared.domain.identifiers import seed_of
 from shared.domain.plan import StageKind
 from shared.domain.rows import Facet, InstructionRow
+from shared.domain.splits import HeldOut, hold_out
 from shared.llm.protocol import CompletionRequest
 from shared.prompts import load_prompt
 from shared.stages.facets import Fault, Usage, provenance_of, reject, settle_facets
@@ -35,7 +36,7 @@ class _Work(msgspec.Struct):
     """What one facet is to be made from, and what it took so far."""
 
     facet: Facet
-    form: Form
+    wording: Wording
     target: int
     messages: Any
     usage: Usage
@@ -45,13 +46,14 @@ class _Work(msgspec.Struct):
 async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Fill `system` and `system_form` of every living facet, or reject it.
 
-    Rejection reasons: those of `judge_system_message`, `judge_form` and `compare_system_messages`, and the codes of the
-    model's errors.
+    Rejection reasons: those of `judge_system_message`, `judge_form`, `judge_role` and `compare_system_messages`, and the codes
+    of the model's errors.
     """
     parameters = context.spec.compose
-    forms = draw_forms(seed_of(context.spec.seed, "form", row.row_id), len(row.facets))
+    held_out = hold_out(context.taxonomy, context.spec.splits, context.spec.seed)
+    wordings = draw_wordings(seed_of(context.spec.seed, "form", row.row_id), len(row.facets), held_out, row.level)
     works = {
-        facet.index: _prepare(row, facet, forms[position], context)
+        facet.index: _prepare(row, facet, _wording_of(facet, wordings[position], held_out, context), context)
         for position, facet in enumerate(row.facets)
         if facet.alive
     }
@@ -59,8 +61,10 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
     async def make(index: int, attempt: int) -> str | Fault:
         work = works[index]
         work.usage.attempts += 1
-        sample_index = f"compose:{index}:{attempt}"
-        work.seed = seed_of(context.spec.seed, "compose", row.row_id, sample_index)
+        whose = work.facet.profile
+        # A persistent person has one system message: the same call for every instruction, which is paid for once.
+        sample_index = f"compose:{index}:{attempt}" if whose is None else f"compose:profile:{whose}:{attempt}"
+        work.seed = seed_of(context.spec.seed, "compose", row.row_id if whose is None else "profile", sample_index)
         request = CompletionRequest(
             messages=work.messages,
             request_class="compose",
@@ -79,7 +83,9 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
         fault = judge_system_message(text, preferences, row.instruction, parameters)
         if fault is None:
             described = sum(len(preference.description) for preference in preferences)
-            fault = judge_form(text, work.form.shape, work.target, described)
+            fault = judge_form(text, work.wording.form.shape, work.target, described)
+        if fault is None and work.wording.role is not None:
+            fault = judge_role(text, work.wording.role)
         return text if fault is None else fault
 
     outcomes = await settle_facets(list(works), make, compare_system_messages, parameters.quality_retries)
@@ -92,22 +98,33 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
             reject(work.facet, context.stage, outcome)
         else:
             work.facet.system = outcome
-            work.facet.system_form = work.form.name
+            work.facet.system_form = work.wording.form.name
+            work.facet.system_role = work.wording.role
     return row
 
 
-def _prepare(row: InstructionRow, facet: Facet, form: Form, context: RowContext) -> _Work:
+def _wording_of(facet: Facet, drawn: Wording, held_out: HeldOut, context: RowContext) -> Wording:
+    """What was drawn for the row's facet, or what a persistent person always has."""
+    if facet.profile is None:
+        return drawn
+    return draw_wordings(seed_of(context.spec.seed, "form", "profile", facet.profile), 1, held_out, "")[0]
+
+
+def _prepare(row: InstructionRow, facet: Facet, wording: Wording, context: RowContext) -> _Work:
     parameters = context.spec.compose
+    form = wording.form
     descriptions = [preference.description for preference in facet.preferences]
+    whose = (row.row_id, facet.index) if facet.profile is None else ("profile", facet.profile)
     target = draw_target(
         form,
-        seed_of(context.spec.seed, "length", row.row_id, facet.index),
+        seed_of(context.spec.seed, "length", *whose),
         description_characters=sum(map(len, descriptions)),
         minimum=parameters.minimum_characters,
         maximum=parameters.maximum_characters,
     )
     request = {
         "form": form.name,
+        "role": wording.role,
         "target_characters": target,
         "descriptions": descriptions,
         "required_sentences": [
@@ -115,7 +132,7 @@ def _prepare(row: InstructionRow, facet: Facet, form: Form, context: RowContext)
         ],
     }
     messages = PROMPT.messages(guidance=form.guidance.strip(), request=request)
-    return _Work(facet=facet, form=form, target=target, messages=messages, usage=Usage())
+    return _Work(facet=facet, wording=wording, target=target, messages=messages, usage=Usage())
 
 
 HANDLERS = (RowStageHandler(StageKind.COMPOSE, compose, {"system_message": PROMPT.version}),)

@@ -2,21 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 
-import yaml
-
-from services.composition.forms import Shape
 from shared.domain.checks import canonical_sentence, find_checks
 from shared.domain.jobs import ComposeParameters
 from shared.domain.rows import Preference
 from shared.domain.similarity import rouge_l, word_tokens
+from shared.domain.stems import content_stems
+from shared.domain.system_forms import Shape
 from shared.stages.facets import Fault
 
 MINIMUM_COVERAGE = 0.25
 """Share of a preference's content words (by their first five letters) that the system message must take up. Paraphrase keeps the
 subject words of a wish and little else; a message that ignored a wish shares next to none of them."""
-STEM_LETTERS = 5
 RUN_LENGTH = 5
 MAXIMUM_SHARED_RUNS = 0.3
 """Share of the instruction's five-word runs that may stand in the system message."""
@@ -40,20 +37,6 @@ _ANSWER_OPENING = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_MARK = re.compile(r"^\W*(?:final answer|answer|solution|result)\W*:", re.IGNORECASE | re.MULTILINE)
-
-_FUNCTION_WORDS = frozenset(
-    yaml.safe_load(files("services.composition").joinpath("function_words.yaml").read_text(encoding="utf-8"))
-)
-
-
-def content_stems(text: str) -> frozenset[str]:
-    """First five letters of every word of four letters or more that is not a function word; tokens outside ASCII count at
-    any length."""
-    return frozenset(
-        token[:STEM_LETTERS]
-        for token in word_tokens(text)
-        if (len(token) > 3 or not token.isascii()) and token not in _FUNCTION_WORDS
-    )
 
 
 def coverage(preference: Preference, stems: frozenset[str]) -> float:
@@ -127,6 +110,15 @@ def judge_form(text: str, shape: Shape, target: int, description_characters: int
         return Fault(
             "length_off_target", f"{len(text)} characters where {target} were asked for; {least:.0f} to {most:.0f} pass"
         )
+    return None
+
+
+def judge_role(text: str, role: str) -> Fault | None:
+    """`role_missing` where the message does not give the role that was asked for: half of its content words must be there."""
+    wanted = content_stems(role)
+    found = wanted & content_stems(text)
+    if 2 * len(found) < len(wanted):
+        return Fault("role_missing", f"the role {role!r} was asked for; of its words only {sorted(found)} are there")
     return None
 
 

@@ -1,7 +1,7 @@
 """The curate step: from sources to clean, unique, single-turn instructions in shards, every rejected row with a reason.
 
 Order: import and mapping (first user turn) → normalisation → length → language → persona → benchmark overlap → exact
-duplicates → near duplicates → limit. The row that came first stays. Rows go through a spool file, so memory holds a few
+duplicates → near duplicates → limit → split. The row that came first stays. Rows go through a spool file, so memory holds a few
 dozen bytes per row plus what near-duplicate removal needs, not the texts.
 """
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from sys import intern
 from typing import IO, Any, NamedTuple, get_args
 
 import msgspec
@@ -20,6 +21,7 @@ from services.curation.near_duplicates import Match, NearDuplicates
 from services.curation.normalisation import normalise
 from services.curation.personas import persona_filter
 from services.curation.sources import ImportedRow, OpenedSource, open_sources, upload_title
+from services.curation.splitting import SPLITS_SCHEMA_VERSION, Splitter, source_of
 from shared.artifacts.layout import part_name
 from shared.artifacts.tables import REJECTED_ROW_SCHEMA, TableWriter, write_rows
 from shared.domain.errors import InputRefused
@@ -65,6 +67,8 @@ class _Place(NamedTuple):
     source: int
     name: str
     row: int
+    group: str
+    """What it would be held out with, see `services.curation.splitting.source_of`."""
 
 
 class _Curation:
@@ -80,6 +84,7 @@ class _Curation:
         self.characters = 0
         self.benchmarks = self._benchmarks()
         self._rejected = rejected
+        self.splitter: Splitter | None = None
         self._spool = _Spool()
         self._seen: dict[str, int] = {}
         self._places: list[_Place] = []
@@ -118,7 +123,7 @@ class _Curation:
                 self._reject_row(row, source, "duplicate", f"equal to {self._place(first)}")
             else:
                 self._seen[row.row_id] = len(self._places)
-                self._places.append(_Place(source, row.main_source, row.source_row))
+                self._places.append(_Place(source, row.main_source, row.source_row, intern(source_of(row))))
                 self._spool.append(row)
                 unique.append(row.instruction)
         if self._near is not None:
@@ -207,7 +212,11 @@ class _Curation:
         over = self._over_limit(near)
         kept = accepted - len(near) - len(over)
         size = shard_size(kept)
-        survivors = self._survivors(near, over)
+        groups = Counter(
+            place.group for ordinal, place in enumerate(self._places) if ordinal not in near and ordinal not in over
+        )
+        self.splitter = Splitter(self.context.taxonomy, self.context.spec, groups)
+        survivors = self._survivors(near, over, self.splitter)
         outputs = []
         for shard in range(-(-kept // size)):
             path = self.context.output_folder / part_name(shard)
@@ -228,7 +237,7 @@ class _Curation:
         left.sort(key=lambda item: seed_of(self.context.spec.seed, "limit", item[0]))
         return {ordinal for _, ordinal in left[limit:]}
 
-    def _survivors(self, near: dict[int, Match], over: set[int]) -> Iterator[InstructionRow]:
+    def _survivors(self, near: dict[int, Match], over: set[int], splitter: Splitter) -> Iterator[InstructionRow]:
         for ordinal, row in enumerate(self._spool.rows()):
             match = near.get(ordinal)
             source = self._places[ordinal].source
@@ -240,6 +249,7 @@ class _Curation:
             else:
                 self.languages[row.language] += 1
                 self.characters += len(row.instruction)
+                splitter.place(row, self._places[ordinal].group)
                 yield row
 
     def decontamination_report(self) -> dict[str, Any]:
@@ -256,7 +266,7 @@ class _Curation:
 
 
 def run(context: WholeContext) -> WholeResult:
-    """Curate the job's sources. Outputs `part-00000.parquet`…, `rejected.parquet` and `decontamination.json`.
+    """Curate the job's sources. Outputs `part-00000.parquet`…, `rejected.parquet`, `decontamination.json` and `splits.json`.
 
     Where no instruction is left there is no part: the counts and the rejected rows say why, and the controller fails the job.
     Raises InputRefused for a source or benchmark that cannot be used at all (with its JSON pointer), and StepFailed where
@@ -274,13 +284,21 @@ def run(context: WholeContext) -> WholeResult:
     report_path = context.output_folder / "decontamination.json"
     report_path.write_bytes(orjson.dumps(curation.decontamination_report(), option=orjson.OPT_INDENT_2))
     kept = sum(output.rows or 0 for output in outputs)
+    splits_path = context.output_folder / "splits.json"
+    splits = curation.splitter.as_json() if curation.splitter else {}
+    splits_path.write_bytes(orjson.dumps(splits, option=orjson.OPT_INDENT_2))
     ledger = Ledger(
         rows_in=done, rows_out=kept, rows_rejected=sum(curation.reasons.values()), reasons=dict(curation.reasons)
     )
     ledger.check()
     outputs.append(_table(rejected_path, ledger.rows_rejected, "rejected-row/2"))
     outputs.append(OutputObject(report_path.name, report_path, "application/json", kind="report"))
-    return WholeResult(tuple(outputs), ledger, _summary(curation, sources, kept))
+    outputs.append(
+        OutputObject(
+            splits_path.name, splits_path, "application/json", schema_version=SPLITS_SCHEMA_VERSION, kind="report"
+        )
+    )
+    return WholeResult(tuple(outputs), ledger, _summary(curation, sources, kept, splits))
 
 
 def _import(source: OpenedSource, number: int, curation: _Curation, done: int) -> int:
@@ -293,7 +311,7 @@ def _import(source: OpenedSource, number: int, curation: _Curation, done: int) -
     return done
 
 
-def _summary(curation: _Curation, sources: list[OpenedSource], kept: int) -> dict[str, Any]:
+def _summary(curation: _Curation, sources: list[OpenedSource], kept: int, splits: dict[str, Any]) -> dict[str, Any]:
     return {
         "sources": [{"name": source.name, "mapping": source.mapping.name, "rows": source.rows} for source in sources],
         "rows_out": kept,
@@ -301,6 +319,7 @@ def _summary(curation: _Curation, sources: list[OpenedSource], kept: int) -> dic
         "average_characters": round(curation.characters / max(kept, 1), 1),
         "languages": dict(curation.languages.most_common()),
         "reasons": dict(curation.reasons.most_common()),
+        "splits": splits,
         "persona_rules": dict(curation.persona_rules.most_common()),
     }
 

@@ -6,7 +6,7 @@ spec stored with a job is the resolved configuration of everything made by it.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shared.domain.plan import StageKind
 
@@ -114,6 +114,7 @@ class ProfileParameters(SpecModel):
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training instructions that they answer for")
 
 
+MAXIMUM_SET_SIZE = 8
 TOKENS_PER_SLOT = 110
 """What one preference of an augment answer takes at most, roughly; decides how many sets go into one call."""
 
@@ -137,10 +138,34 @@ class AugmentParameters(SpecModel):
     )
     profiles: ProfileParameters | None = Field(default=None, description="persistent people; null draws every set anew")
 
-    def sets_per_call(self, slots: int) -> int:
-        """How many sets of `slots` preferences the token limit of one answer lets through. With the default limit and four
-        dimensions that is four, so that the usual three take one call."""
-        return max(1, self.sampling.max_tokens // (TOKENS_PER_SLOT * slots))
+    @field_validator("set_sizes")
+    @classmethod
+    def sizes_in_range(cls, sizes: dict[int, float]) -> dict[int, float]:
+        if not sizes or any(not 1 <= size <= MAXIMUM_SET_SIZE for size in sizes):
+            raise ValueError(f"set sizes lie between 1 and {MAXIMUM_SET_SIZE}; seen: {sorted(sizes)}")
+        if any(weight < 0 for weight in sizes.values()) or not any(sizes.values()):
+            raise ValueError("the weights of set sizes are not negative, and one at least is above 0")
+        return dict(sorted(sizes.items()))
+
+    @model_validator(mode="after")
+    def unseen_sizes_are_larger(self) -> "AugmentParameters":
+        largest = max(size for size, weight in self.set_sizes.items() if weight > 0)
+        if any(not largest < size <= MAXIMUM_SET_SIZE for size in self.unseen_set_sizes):
+            raise ValueError(
+                f"unseen_set_sizes must lie above the largest of set_sizes ({largest}) and be at most {MAXIMUM_SET_SIZE};"
+                f" seen: {list(self.unseen_set_sizes)}"
+            )
+        return self
+
+    def slots_per_call(self) -> int:
+        """How many preferences the token limit of one answer lets through: 18 with the default limit, so that the usual three
+        sets take one call."""
+        return max(1, self.sampling.max_tokens // TOKENS_PER_SLOT)
+
+    def mean_set_size(self) -> float:
+        """Preferences of a set, on average."""
+        total = sum(self.set_sizes.values())
+        return sum(size * weight for size, weight in self.set_sizes.items()) / total
 
 
 class ComposeParameters(SpecModel):
@@ -182,8 +207,6 @@ class AssembleParameters(SpecModel):
         le=1,
         description="how much better, 0 to 1, the chosen response must follow what the other person does not want too",
     )
-    test_instruction_share: float = Field(default=0.05, ge=0, lt=1)
-    held_out_preference_share: float = Field(default=0.05, ge=0, lt=1)
 
 
 class JobSpec(SpecModel):

@@ -11,6 +11,9 @@ import msgspec
 
 ROW_SCHEMA_VERSION = "instruction-row/2"
 
+HARMFUL_INTENT_TAG = "harmful-intent"
+"""On instructions that evidently ask for harm: they get careful poles alone."""
+
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     """A machine check: `kind` names a program in `shared.domain.checks`, `parameters` its arguments."""

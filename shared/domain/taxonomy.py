@@ -34,6 +34,9 @@ class Pole(TaxonomyModel):
 
     name: str = Field(min_length=1, max_length=60)
     description: str = Field(min_length=1, max_length=400)
+    stance: Literal["careful", "frank"] | None = Field(
+        default=None, description="of harmlessness: careful, or frank, which is direct and never more permissive"
+    )
 
 
 class SeedPreference(TaxonomyModel):

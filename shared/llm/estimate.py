@@ -91,8 +91,8 @@ def expectation(
     facets = augment.sets_per_instruction
     match request_class:
         case "augment":
-            calls = ceil(facets / augment.sets_per_call(dimensions))
-            preferences = facets * dimensions / calls
+            calls = ceil(facets * augment.mean_set_size() / augment.slots_per_call())
+            preferences = facets * augment.mean_set_size() / calls
             return _Expectation(calls, 2500 + instruction_characters + 330 * preferences, 60 + 330 * preferences)
         case "compose":
             return _Expectation(facets, 1800 + instruction_characters + 300 * dimensions, 700)

@@ -11,11 +11,13 @@ from itertools import combinations
 from typing import Any
 
 from shared.domain.identifiers import seed_of
+from shared.domain.rows import NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
+from shared.domain.splits import Split, SplitLevel
 from shared.domain.taxonomy import Taxonomy
 from shared.statistics.distributions import length_distribution, normalised_entropy, share_distribution
 
-STATISTICS_SCHEMA_VERSION = "collection-statistics/1"
+STATISTICS_SCHEMA_VERSION = "collection-statistics/2"
 
 SAMPLED_INSTRUCTIONS = 1000
 COMPARED_CHARACTERS = 4000
@@ -29,13 +31,16 @@ _COLUMNS = (
     "row_id",
     "split",
     "split_level",
-    "instruction_in_train",
     "main_source",
     "original_source",
     "language",
     "preference_set",
     "preference_details",
+    "facet_index",
+    "profile",
+    "redrawn",
     "system_form",
+    "system_role",
     "system",
     "prompt",
     "output",
@@ -140,7 +145,11 @@ class CollectionStatistics:
         self._previous = ("", "")
         self._instructions = 0
         self._facets = 0
-        self._splits: Counter[tuple[str, str, bool]] = Counter()
+        self._splits: Counter[tuple[str, str]] = Counter()
+        self._sizes: Counter[int] = Counter()
+        self._intensities: Counter[str] = Counter()
+        self._roles: Counter[str] = Counter()
+        self._sets: Counter[str] = Counter()
         self._sources: Counter[tuple[str, str]] = Counter()
         self._languages: Counter[str] = Counter()
         self._forms: Counter[str] = Counter()
@@ -152,31 +161,47 @@ class CollectionStatistics:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record with the columns of `collection_columns()`."""
-        row_id, split, in_train = record["row_id"], record["split"], record["instruction_in_train"]
-        # An instruction with facets in both splits is counted with those in training.
-        if (row_id, split) != self._previous and not (split == "test" and in_train):
+        row_id, split = record["row_id"], record["split"]
+        if (row_id, split) != self._previous:
             self._instructions += 1
             self._sources[record["main_source"], record["original_source"]] += 1
             self._languages[record["language"]] += 1
             self._lengths["instruction"][len(record["prompt"])] += 1
         self._previous = (row_id, split)
         self._facets += 1
-        self._splits[split, record["split_level"], in_train] += 1
-        self._forms[record["system_form"] or "unnamed"] += 1
         self._finish_reasons[record["finish_reason"] or "unknown"] += 1
-        self._lengths["system"][len(record["system"])] += 1
         self._lengths["response"][len(record["output"])] += 1
         descriptions: dict[str, str] = {}
-        for entry, detail in zip(record["preference_set"], record["preference_details"], strict=True):
-            descriptions[entry["dimension"]] = entry["description"]
-            self._preferences.add(entry["dimension"], entry["subdimension"], entry["preference"])
-            self._coverage[entry["dimension"], entry["subdimension"], detail["pole"]] += 1
-            if detail["check_kind"]:
-                self._checks[detail["check_kind"], detail["check_result"] or "not_run"] += 1
+        if record["facet_index"] == NEUTRAL_INDEX:
+            self._sets["without_system"] += 1
+        else:
+            descriptions = self._add_set(record)
         for made in record["provenance"]:
             key = ("stage", "provider", "model", "prompt_version", "temperature", "top_p", "max_tokens")
             self._makers[tuple(made[name] for name in key)] += 1
         self._sample.add(row_id, record["output"], descriptions)
+
+    def _add_set(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Count what a facet has beyond its answer; returns the first description of each dimension."""
+        self._splits[record["split"], record["split_level"]] += 1
+        self._sizes[len(record["preference_set"])] += 1
+        self._forms[record["system_form"] or "unnamed"] += 1
+        if record["system_role"]:
+            self._roles[record["system_role"]] += 1
+        self._lengths["system"][len(record["system"])] += 1
+        self._sets["of_persistent_people"] += record["profile"] is not None
+        self._sets["redrawn_slots"] += record["redrawn"] or 0
+        descriptions: dict[str, str] = {}
+        for entry, detail in zip(record["preference_set"], record["preference_details"], strict=True):
+            descriptions.setdefault(entry["dimension"], entry["description"])
+            self._preferences.add(entry["dimension"], entry["subdimension"], entry["preference"])
+            self._coverage[entry["dimension"], entry["subdimension"], detail["pole"]] += 1
+            self._sets["preferences"] += 1
+            self._sets["coined_preferences"] += not detail["seed_name"]
+            self._intensities[detail["intensity"] or "unnamed"] += 1
+            if detail["check_kind"]:
+                self._checks[detail["check_kind"], detail["check_result"] or "not_run"] += 1
+        return descriptions
 
     def finish(self) -> dict[str, Any]:
         """All figures as plain JSON; ROUGE-L is computed here."""
@@ -188,9 +213,22 @@ class CollectionStatistics:
             "instructions": self._instructions,
             "facets": self._facets,
             "splits": [
-                {"split": split, "split_level": level, "instruction_in_train": in_train, "facets": count}
-                for (split, level, in_train), count in sorted(self._splits.items(), reverse=True)
+                {"split": split, "split_level": level, "code": SplitLevel(level).code, "facets": count}
+                for (split, level), count in sorted(self._splits.items(), key=_in_order_of_splits)
             ],
+            "sets": {
+                name: self._sets[name]
+                for name in (
+                    "preferences",
+                    "coined_preferences",
+                    "redrawn_slots",
+                    "of_persistent_people",
+                    "without_system",
+                )
+            },
+            "set_sizes": [{"name": str(size), "count": count} for size, count in sorted(self._sizes.items())],
+            "intensities": _ranked(self._intensities),
+            "system_roles": _ranked(self._roles),
             "sources": [
                 {"main_source": main, "original_source": original, "instructions": count}
                 for (main, original), count in self._sources.most_common()
@@ -260,6 +298,12 @@ class CollectionStatistics:
         kinds = sorted({kind for kind, _ in self._checks})
         outcomes = ("pass", "fail", "not_applicable", "not_run")
         return [{"kind": kind, **{name: self._checks[kind, name] for name in outcomes}} for kind in kinds]
+
+
+def _in_order_of_splits(item: tuple[tuple[str, str], int]) -> tuple[bool, str]:
+    """Training first, then the test levels."""
+    (split, level), _ = item
+    return split != Split.TRAIN, SplitLevel(level).code
 
 
 def _in_order_of(names: Sequence[str]) -> Callable[[str], tuple[int, str]]:

@@ -1,7 +1,8 @@
 """The whole step `assemble`: from the parts of the last row stage to the collection and its exports.
 
-Two passes over the parts, both streaming: the first reads which instructions live (one integer each is kept), the second
-flattens, splits, pairs and writes. Memory does not grow with the collection beyond that and one integer per system message.
+Three passes over the parts, all streaming: the first reads the wording of the test rows that training must not come close to, the
+second which facets may train and what they hold, the third flattens, pairs and writes. Memory holds the test rows' held-out
+texts, one integer per system message, per combination of poles and per facet that fell.
 """
 
 import shutil
@@ -26,12 +27,19 @@ from services.curation.assembly.layouts import (
     sft_record,
 )
 from services.curation.assembly.pairs import draw_pairs
-from services.curation.assembly.splits import HeldOut, Split, SplitLevel, held_out_seeds, place, split_instructions
-from shared.artifacts.tables import TableWriter, iterate_records, iterate_rows
+from services.curation.assembly.placing import (
+    TrainingFacts,
+    TrainingGate,
+    hardest,
+    held_out_preferences,
+    held_out_texts,
+)
+from shared.artifacts.tables import TableWriter, iterate_rows
 from shared.domain.errors import StepFailed
 from shared.domain.identifiers import seed_of
 from shared.domain.ledger import Ledger
 from shared.domain.rows import Facet, InstructionRow
+from shared.domain.splits import HeldOut, Split, SplitLevel, hold_out
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 
 READ_BATCH = 200
@@ -41,28 +49,84 @@ PROGRESS_EVERY = 500
 
 
 class SystemMessages:
-    """Those seen so far: a model cannot learn to tell people apart who say the same, so each is taken once."""
+    """Those seen so far: a model cannot learn to tell people apart who say the same, so each is taken once. Persistent people
+    say the same on purpose, for many instructions, but once for each."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
-    def is_new(self, system: str) -> bool:
+    def is_new(self, row: InstructionRow, facet: Facet) -> bool:
         """Whether this one was not seen before; it is from now on."""
-        key = seed_of("system", system)
+        key = seed_of("system", facet.system, "" if facet.profile is None else row.row_id)
         if key in self._seen:
             return False
         self._seen.add(key)
         return True
 
 
+class Selection:
+    """Which facets go into the collection, decided once for all passes; what falls is counted by reason."""
+
+    def __init__(self, gate: TrainingGate) -> None:
+        self._gate = gate
+        self._messages = SystemMessages()
+        self._fallen: set[int] = set()
+        self.ledger = Ledger()
+        self.facts = TrainingFacts()
+        self.test_rows = 0
+
+    def read(self, row: InstructionRow) -> None:
+        """Decide on the row's living facets and note what training holds."""
+        reasons = []
+        kept = 0
+        for facet in row.facets:
+            if not facet.alive:
+                continue
+            reason = self._reason(row, facet)
+            if reason is None:
+                kept += 1
+                if row.split == Split.TRAIN:
+                    self.facts.add(facet)
+            else:
+                reasons.append(reason)
+                self._fallen.add(seed_of(row.row_id, facet.index))
+        self._count(row, kept, reasons)
+
+    def _reason(self, row: InstructionRow, facet: Facet) -> str | None:
+        """Why a living facet cannot go into the collection, or None."""
+        if not facet.system or not facet.response:
+            return "no_response" if facet.system else "no_system_message"
+        if not self._messages.is_new(row, facet):
+            return "duplicate_system_message"
+        fault = self._gate.fault(facet) if row.split == Split.TRAIN else None
+        return None if fault is None else fault.reason
+
+    def _count(self, row: InstructionRow, kept: int, reasons: Sequence[str]) -> None:
+        if not kept and not reasons:
+            return
+        ledger = self.ledger
+        for reason in reasons:
+            ledger.reasons[reason] = ledger.reasons.get(reason, 0) + 1
+        ledger.rows_in += 1
+        ledger.rows_out += bool(kept)
+        ledger.rows_rejected += not kept
+        ledger.facets_in += kept + len(reasons)
+        ledger.facets_out += kept
+        ledger.facets_rejected += len(reasons)
+        self.test_rows += bool(kept) and row.split == Split.TEST
+
+    def of(self, row: InstructionRow) -> list[Facet]:
+        """The row's facets that go into the collection."""
+        return [facet for facet in row.facets if facet.alive and seed_of(row.row_id, facet.index) not in self._fallen]
+
+
 class Placed:
-    """A facet with the place that the split gave it."""
+    """A facet with the level that it turned out to have."""
 
-    __slots__ = ("facet", "held_out", "level", "split")
+    __slots__ = ("facet", "held_out", "level")
 
-    def __init__(self, facet: Facet, split: Split, level: SplitLevel, held_out: list[str]) -> None:
+    def __init__(self, facet: Facet, level: SplitLevel, held_out: list[str]) -> None:
         self.facet = facet
-        self.split = split
         self.level = level
         self.held_out = held_out
 
@@ -72,21 +136,20 @@ def run(context: WholeContext) -> WholeResult:
 
     Inputs: `part-*.parquet` of the stage before. Outputs: `collection/{train,test}.parquet` and
     `exports/{sft,dpo,orpo,rm}/{train,test}.{parquet,jsonl}` with `provenance.parquet`. The ledger counts living facets;
-    `summary` holds splits, held-out seeds and pairs with the reasons of those that could not be made.
+    `summary` holds splits and levels, what is held out, what was dropped, and pairs with the reasons of those that could
+    not be made.
 
     Raises StepFailed `nothing_to_assemble` where no facet lives.
     """
-    parameters, seed = context.spec.assemble, context.spec.seed
+    spec = context.spec
+    parameters, seed = spec.assemble, spec.seed
     parts = part_files(context.inputs)
-    instructions = split_instructions(_living_row_ids(parts), parameters.test_instruction_share, seed)
-    held_out = HeldOut.from_taxonomy(
-        context.taxonomy, held_out_seeds(context.taxonomy, parameters.held_out_preference_share, seed)
-    )
+    held_out = hold_out(context.taxonomy, spec.splits, seed)
+    selection = _select(context, parts, held_out)
+    ledger = selection.ledger
     constants = _constants(context)
     origin_constants = {"teacher": constants["teacher"], "job_id": context.job_id}
 
-    ledger = Ledger()
-    messages = SystemMessages()
     facets: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     unpaired: Counter[str] = Counter()
@@ -109,57 +172,44 @@ def run(context: WholeContext) -> WholeResult:
         for done, row in enumerate(_rows(parts), start=1):
             if done % PROGRESS_EVERY == 0:
                 context.progress(done, total, "instructions assembled")
-            complete = _complete_facets(row, messages, ledger)
-            if not complete:
+            split = Split(row.split)
+            placed = [_placed(facet, split, selection.facts, held_out) for facet in selection.of(row)]
+            if not placed:
                 continue
-            is_test = instructions.is_test(row.row_id)
-            placed = [
-                Placed(facet, *place(is_test, unseen), unseen)
-                for facet, unseen in ((facet, held_out.of(facet)) for facet in complete)
-            ]
-            in_train = any(item.split is Split.TRAIN for item in placed)
-            origin = {"row_id": row.row_id, "instruction_in_train": in_train, **origin_constants}
+            origin = {"row_id": row.row_id, **origin_constants}
             for item in placed:
-                facets[f"{item.split.value}/{item.level.value}"] += 1
-                if item.split is Split.TEST and not is_test:
-                    facets["moved_to_test"] += 1
-                collection[item.split].write(
+                facets[f"{split.value}/{item.level.value}"] += 1
+                collection[split].write(
                     collection_record(
                         row,
                         item.facet,
-                        split=item.split,
+                        split=split,
                         level=item.level,
-                        instruction_in_train=in_train,
                         held_out=item.held_out,
                         constants=constants,
                     )
                 )
                 sft.write(
-                    item.split,
+                    split,
                     sft_record(row, item.facet),
                     {**origin, "split_level": item.level.value, "facet_index": item.facet.index},
                 )
-            for split in Split:
-                group = [item for item in placed if item.split is split]
-                if not group:
-                    continue
-                drawn = draw_pairs([item.facet for item in group], parameters.pairing, seed, row.row_id, split)
-                if not drawn:
-                    unpaired[_why_unpaired(len(group), len(placed))] += 1
-                level_of = {item.facet.index: item.level for item in group}
-                for pair in drawn:
-                    levels = {level_of[pair.own.index], level_of[pair.other.index]}
-                    level = SplitLevel.UNSEEN_PREFERENCE if SplitLevel.UNSEEN_PREFERENCE in levels else SplitLevel.SEEN
-                    pairs[f"{split.value}/{level.value}"] += 1
-                    pair_origin = {
-                        **origin,
-                        "split_level": level.value,
-                        "chosen_facet_index": pair.own.index,
-                        "rejected_facet_index": pair.other.index,
-                        "pairing": parameters.pairing,
-                    }
-                    dpo.write(split, preference_record(row, pair), pair_origin)
-                    reward.write(split, reward_record(row, pair), pair_origin)
+            drawn = draw_pairs([item.facet for item in placed], parameters.pairing, seed, row.row_id, split)
+            if not drawn:
+                unpaired["single_facet" if len(placed) == 1 else "equal_responses_or_systems"] += 1
+            level_of = {item.facet.index: item.level for item in placed}
+            for pair in drawn:
+                level = hardest((level_of[pair.own.index], level_of[pair.other.index]))
+                pairs[f"{split.value}/{level.value}"] += 1
+                pair_origin = {
+                    **origin,
+                    "split_level": level.value,
+                    "chosen_facet_index": pair.own.index,
+                    "rejected_facet_index": pair.other.index,
+                    "pairing": parameters.pairing,
+                }
+                dpo.write(split, preference_record(row, pair), pair_origin)
+                reward.write(split, reward_record(row, pair), pair_origin)
         collection_rows = {split: writer.rows for split, writer in collection.items()}
 
     if not ledger.facets_out:
@@ -178,22 +228,14 @@ def run(context: WholeContext) -> WholeResult:
     summary = {
         "instructions": {
             "total": ledger.rows_out,
-            "train": ledger.rows_out - instructions.test_instructions,
-            "test": instructions.test_instructions,
+            "train": ledger.rows_out - selection.test_rows,
+            "test": selection.test_rows,
         },
-        "facets": {
-            "train": collection_rows[Split.TRAIN],
-            "test_seen": facets["test/seen"],
-            "test_unseen_preference": facets["test/unseen_preference"],
-            "moved_to_test": facets["moved_to_test"],
-        },
-        "held_out_seeds": list(held_out.seeds),
+        "facets": dict(sorted(facets.items(), reverse=True)),
+        "dropped": dict(sorted(ledger.reasons.items())),
+        "held_out": held_out.as_json(),
         "pairing": parameters.pairing,
-        "pairs": {
-            "train": dpo.rows[Split.TRAIN],
-            "test_seen": pairs["test/seen"],
-            "test_unseen_preference": pairs["test/unseen_preference"],
-        },
+        "pairs": dict(sorted(pairs.items(), reverse=True)),
         "unpaired": dict(sorted(unpaired.items())),
         "teacher": constants["teacher"],
     }
@@ -211,57 +253,21 @@ def _rows(parts: Sequence[InputObject]) -> Iterator[InstructionRow]:
         yield from iterate_rows(part.path, READ_BATCH)
 
 
-def _living_row_ids(parts: Sequence[InputObject]) -> Iterator[str]:
-    """Ids of the rows that `_complete_facets` will give something for; reads only the columns that say so."""
-    needed = [
-        "row_id",
-        *(f"facets.list.element.{field}" for field in ("rejection", "system", "response")),
-    ]
-    messages = SystemMessages()
-    for part in parts:
-        for record in iterate_records(part.path, needed, READ_BATCH):
-            complete = [
-                facet["system"]
-                for facet in record["facets"] or ()
-                if facet["rejection"] is None and facet["system"] and facet["response"]
-            ]
-            new = [messages.is_new(system) for system in complete]  # all of them are seen from now on
-            if any(new):
-                yield record["row_id"]
+def _select(context: WholeContext, parts: Sequence[InputObject], held_out: HeldOut) -> Selection:
+    """The first two passes."""
+    tests = (row for row in _rows(parts) if row.split == Split.TEST)
+    texts = held_out_texts(context.taxonomy, held_out, tests, context.spec.splits.maximum_containment)
+    selection = Selection(TrainingGate(held_out, texts))
+    for done, row in enumerate(_rows(parts), start=1):
+        if done % PROGRESS_EVERY == 0:
+            context.progress(done, None, "instructions read")
+        selection.read(row)
+    return selection
 
 
-def _complete_facets(row: InstructionRow, messages: SystemMessages, ledger: Ledger) -> list[Facet]:
-    """The row's living facets that hold all a record needs and say what none before did; both they and the others are counted."""
-    complete: list[Facet] = []
-    rejected = 0
-    for facet in row.facets:
-        if not facet.alive:
-            continue
-        if not facet.system or not facet.response:
-            reason = "no_response" if facet.system else "no_system_message"
-        elif messages.is_new(facet.system):
-            complete.append(facet)
-            continue
-        else:
-            reason = "duplicate_system_message"
-        rejected += 1
-        ledger.reasons[reason] = ledger.reasons.get(reason, 0) + 1
-    if complete or rejected:
-        ledger.rows_in += 1
-        ledger.rows_out += bool(complete)
-        ledger.rows_rejected += not complete
-        ledger.facets_in += len(complete) + rejected
-        ledger.facets_out += len(complete)
-        ledger.facets_rejected += rejected
-    return complete
-
-
-def _why_unpaired(in_group: int, in_row: int) -> str:
-    if in_row == 1:
-        return "single_facet"
-    if in_group == 1:
-        return "single_facet_in_split"
-    return "equal_responses_or_systems"
+def _placed(facet: Facet, split: Split, facts: TrainingFacts, held_out: HeldOut) -> Placed:
+    level = facts.level_of(facet) if split is Split.TEST else SplitLevel.SEEN
+    return Placed(facet, level, held_out_preferences(facet, held_out))
 
 
 def _constants(context: WholeContext) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import orjson
 import pyarrow as pa
 
 from services.curation.assembly.layouts import EXPORT_SCHEMA_VERSION, PROVENANCE_SCHEMA_VERSION
-from services.curation.assembly.splits import Split
 from shared.artifacts.tables import TableWriter
+from shared.domain.splits import Split
 from shared.stages.protocol import OutputObject
 
 PARQUET = "application/vnd.apache.parquet"

@@ -10,12 +10,12 @@ import orjson
 import pyarrow as pa
 
 from services.curation.assembly.pairs import Pair
-from services.curation.assembly.splits import Split, SplitLevel
 from shared.domain.rows import Facet, InstructionRow
+from shared.domain.splits import Split, SplitLevel
 
-COLLECTION_SCHEMA_VERSION = "collection/1"
+COLLECTION_SCHEMA_VERSION = "collection/2"
 EXPORT_SCHEMA_VERSION = "multifaceted-collection/1"
-PROVENANCE_SCHEMA_VERSION = "export-provenance/1"
+PROVENANCE_SCHEMA_VERSION = "export-provenance/2"
 
 _TEXT = pa.string()
 
@@ -55,8 +55,8 @@ COLLECTION_SCHEMA = pa.schema(
         ("facet_index", pa.int64()),
         ("split", _TEXT),
         ("split_level", _TEXT),
-        # Whether another facet of the same instruction is in the training split.
-        ("instruction_in_train", pa.bool_()),
+        # What curation assigned: `split_level` is what the facet turned out to show.
+        ("assigned_level", _TEXT),
         ("held_out_preferences", pa.list_(_TEXT)),
         ("main_source", _TEXT),
         ("original_source", _TEXT),
@@ -71,6 +71,7 @@ COLLECTION_SCHEMA = pa.schema(
                     [
                         ("dimension", _TEXT),
                         ("pole", _TEXT),
+                        ("intensity", _TEXT),
                         ("seed_name", _TEXT),
                         ("check_kind", _TEXT),
                         ("check_parameters", _TEXT),
@@ -79,7 +80,10 @@ COLLECTION_SCHEMA = pa.schema(
                 )
             ),
         ),
+        ("profile", pa.int64()),
+        ("redrawn", pa.int64()),
         ("system_form", _TEXT),
+        ("system_role", _TEXT),
         ("system", _TEXT),
         ("prompt", _TEXT),
         ("output", _TEXT),
@@ -122,7 +126,6 @@ _ORIGIN = [
     ("row", pa.int64()),
     ("row_id", _TEXT),
     ("split_level", _TEXT),
-    ("instruction_in_train", pa.bool_()),
     ("teacher", _TEXT),
     ("job_id", _TEXT),
 ]
@@ -142,7 +145,6 @@ def collection_record(
     *,
     split: Split,
     level: SplitLevel,
-    instruction_in_train: bool,
     held_out: list[str],
     constants: dict[str, Any],
 ) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def collection_record(
         "facet_index": facet.index,
         "split": split.value,
         "split_level": level.value,
-        "instruction_in_train": instruction_in_train,
+        "assigned_level": row.level,
         "held_out_preferences": held_out,
         "source_row": row.source_row,
         "language": row.language,
@@ -162,16 +164,20 @@ def collection_record(
             {
                 "dimension": entry.dimension,
                 "pole": entry.pole,
+                "intensity": entry.intensity,
                 "seed_name": entry.seed_name,
                 "check_kind": entry.check.kind if entry.check else None,
                 "check_parameters": (
                     orjson.dumps(entry.check.parameters, option=orjson.OPT_SORT_KEYS).decode() if entry.check else None
                 ),
-                "check_result": facet.check_results.get(entry.dimension) if entry.check else None,
+                "check_result": facet.check_results.get(entry.subdimension) if entry.check else None,
             }
             for entry in facet.preferences
         ],
+        "profile": facet.profile,
+        "redrawn": facet.redrawn,
         "system_form": facet.system_form,
+        "system_role": facet.system_role,
         "finish_reason": facet.finish_reason,
         "scores": [{"name": name, "value": value} for name, value in sorted(facet.scores.items())],
         "provenance": [{field: getattr(made, field) for field in made.__struct_fields__} for made in facet.provenance],

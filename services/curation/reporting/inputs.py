@@ -75,6 +75,15 @@ def decontamination(inputs: Sequence[InputObject]) -> dict[str, Any] | None:
     return {"facts": facts, "tables": tables}
 
 
+def splits(inputs: Sequence[InputObject]) -> dict[str, Any] | None:
+    """What curation held out, as it wrote it; None without the record."""
+    item = find(inputs, "splits.json")
+    if item is None:
+        return None
+    content: dict[str, Any] = orjson.loads(item.path.read_bytes())
+    return content
+
+
 def _short(value: object) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value[:20])) + (f" and {len(value) - 20} more" if len(value) > 20 else "")

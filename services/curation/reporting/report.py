@@ -8,7 +8,7 @@ import orjson
 from services.curation.reporting.card import render_card
 from services.curation.reporting.facts import job_facts
 from services.curation.reporting.flow import flow_of, unit_bars
-from services.curation.reporting.inputs import collection_records, decontamination, find, rejected_rows
+from services.curation.reporting.inputs import collection_records, decontamination, find, rejected_rows, splits
 from services.curation.reporting.page import render_report
 from shared.charts import (
     Figure,
@@ -59,6 +59,7 @@ def run(context: WholeContext) -> WholeResult:
         "tables": tables,
         "rejected": rejected_rows(context.inputs),
         "decontamination": decontamination(context.inputs),
+        "splits": splits(context.inputs),
         "balance": _balance(statistics["coverage"]),
         "hierarchy": _hierarchy(statistics["hierarchy"]),
         "examples": examples,

@@ -144,6 +144,9 @@ def _judge_preference(
     known: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Preference | Fault:
     seed = slot.seed
+    if answer.dimension != slot.dimension:
+        detail = f"a slot of {slot.dimension!r} is answered under the dimension {answer.dimension!r}"
+        return Fault("malformed_preference", detail)
     if seed is not None:
         place = (seed.subdimension, seed.pole)
         if answer.subdimension != seed.subdimension:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shared.domain.plan import StageKind
+from shared.domain.presets import preset_values, with_preset
 
 
 class SpecModel(BaseModel):
@@ -212,6 +213,9 @@ class AssembleParameters(SpecModel):
 class JobSpec(SpecModel):
     """A pipeline, or its front part with `stop_after`."""
 
+    preset: str | None = Field(
+        default=None, description="ready values for what the spec leaves out: `paper`; null takes the defaults"
+    )
     name: str = Field(default="collection", min_length=1, max_length=120)
     sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
@@ -228,6 +232,13 @@ class JobSpec(SpecModel):
     budget_usd: Annotated[float, Field(gt=0)] | None = None
     max_reject_rate: float = Field(default=0.5, ge=0, le=1)
     deadline_seconds: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_preset(cls, values: Any) -> Any:
+        """Values of the preset where the spec says nothing. A stored spec says everything, so it reads back as it is."""
+        preset = values.get("preset") if isinstance(values, dict) else None
+        return with_preset(values, preset_values(preset)) if isinstance(preset, str) else values
 
     @model_validator(mode="after")
     def judge_for_margin(self) -> "JobSpec":

@@ -3,8 +3,10 @@
 import pytest
 
 from services.augmentation.catalogue import build_catalogue, catalogue_of
-from services.augmentation.sampler import SeededSampler
+from services.augmentation.sampler import QuotaSampler
 from shared.domain.checks import canonical_sentence, presumes_language, validate_check
+from shared.domain.jobs import AugmentParameters
+from shared.domain.splits import HeldOut
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
 from tests.support.taxonomies import small_taxonomy
 
@@ -38,8 +40,8 @@ def test_other_languages_get_no_check_that_presumes_the_taxonomys_own_and_keep_b
         poles.setdefault(seed.subdimension, set()).add(seed.pole)
     assert {len(names) for names in poles.values()} == {2}
     assert set(foreign.dimensions) == {dimension.name for dimension in taxonomy.dimensions}
-    sets = SeededSampler(foreign, 1).assign("0" * 16, 4)
-    assert None not in sets
+    sampler = QuotaSampler(foreign, HeldOut(), AugmentParameters(), 1)
+    assert all(None not in sampler.assign(draw, "") for draw in range(64))
 
 
 def test_a_taxonomy_in_another_language_keeps_its_phrases_for_that_language() -> None:

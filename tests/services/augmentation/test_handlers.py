@@ -12,7 +12,9 @@ from shared.domain.errors import StepDeferred, StepFailed
 from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.ledger import row_ledger
 from shared.domain.plan import StageKind
-from shared.domain.rows import InstructionRow
+from shared.domain.rows import HARMFUL_INTENT_TAG, InstructionRow
+from shared.domain.splits import hold_out
+from shared.domain.taxonomy import default_taxonomy
 from shared.llm.protocol import (
     CompletionRequest,
     ContentRefused,
@@ -33,33 +35,43 @@ def _row(text: str = "Explain how a lighthouse lens bends the light of a lamp") 
 
 def _good(request: CompletionRequest) -> dict[str, Any]:
     """A valid answer; every description has words of its own, by set, slot and sample index."""
-    sets: dict[int, list[dict[str, Any]]] = {}
+    preferences = []
     for position, slot in enumerate(block_of(request)["slots"]):
-        words = [f"w{seed_of(request.sample_index, position, number):x}"[:7] for number in range(8)]
-        sets.setdefault(slot["set"], []).append(
+        words = [f"w{seed_of(request.sample_index, slot['set'], position, number):x}"[:7] for number in range(8)]
+        preferences.append(
             {
+                "slot": slot["slot"],
                 "dimension": slot["dimension"],
-                "subdimension": slot["subdimension"],
+                "subdimension": slot.get("subdimension", f"own {position}"),
+                "pole": slot.get("pole", ""),
                 "preference": " ".join(words[:3]),
                 "description": f"{' '.join(words)} wanted.",
                 "fits": True,
             }
         )
-    return {"sets": [{"set": index, "preferences": preferences} for index, preferences in sets.items()]}
+    return {"preferences": preferences}
+
+
+def _of_set(request: CompletionRequest, answer: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    slots = {slot["slot"] for slot in block_of(request)["slots"] if slot["set"] == number}
+    return [entry for entry in answer["preferences"] if entry["slot"] in slots]
 
 
 def _changed(request: CompletionRequest, **change: Any) -> dict[str, Any]:
     """A good answer whose set 1 has its first preference changed."""
     answer = _good(request)
-    for entry in answer["sets"]:
-        if entry["set"] == 1:
-            entry["preferences"][0].update(change)
+    for entry in _of_set(request, answer, 1)[:1]:
+        entry.update(change)
     return answer
+
+
+FOUR_EACH: dict[str, Any] = {"set_sizes": {4: 1.0}, "free_slot_share": 0.0}
+"""One preference of each dimension, all of them assigned."""
 
 
 async def _augment(script: Callable[..., Any], **augment: Any) -> tuple[InstructionRow, ScriptedModel]:
     teacher = ScriptedModel(script)
-    context = context_of(teacher, small_taxonomy(), stage="augment", augment=augment)
+    context = context_of(teacher, small_taxonomy(), stage="augment", augment=FOUR_EACH | augment)
     return await HANDLER.process(_row(), context), teacher
 
 
@@ -171,14 +183,14 @@ async def test_a_seed_that_does_not_fit_is_redrawn() -> None:
     assert again[0] != unfit[0]
     assert row.facets[1].alive
     assert row.facets[1].provenance[0].attempts == 2
+    assert [facet.redrawn for facet in row.facets] == [0, 1, 0]
 
 
 async def test_nothing_ever_fits() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
         answer = _good(request)
-        for entry in answer["sets"]:
-            for preference in entry["preferences"]:
-                preference["fits"] = False
+        for preference in answer["preferences"]:
+            preference["fits"] = False
         return answer
 
     row, _ = await _augment(script, quality_retries=10)
@@ -190,12 +202,10 @@ async def test_the_later_of_two_alike_sets_is_asked_again() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
         answer = _good(request)
         if request.sample_index == "augment:all:0":
-            for entry in answer["sets"]:
-                if entry["set"] > 1:
-                    continue
-                for preference in entry["preferences"]:
+            for number in (0, 1):
+                for preference in _of_set(request, answer, number):
                     preference["description"] = f"The very same words stand here for {preference['dimension']} twice."
-                    preference["preference"] = f"set {entry['set']} words"
+                    preference["preference"] = f"set {number} words"
         return answer
 
     row, teacher = await _augment(script)
@@ -208,9 +218,8 @@ async def test_the_later_of_two_alike_sets_is_asked_again() -> None:
 async def test_sets_with_the_same_keywords_are_duplicates() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
         answer = _good(request)
-        for entry in answer["sets"]:
-            for preference in entry["preferences"]:
-                preference["preference"] = f"same {preference['dimension']} wish"
+        for preference in answer["preferences"]:
+            preference["preference"] = f"same {preference['dimension']} wish"
         return answer
 
     row, _ = await _augment(script, quality_retries=0)
@@ -266,3 +275,75 @@ async def test_cancellation_passes_through() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_free_slots_name_what_the_taxonomy_has_and_are_filled_by_the_teacher() -> None:
+    row, teacher = await _augment(_good, free_slot_share=0.5)
+    free = [slot for slot in block_of(teacher.requests[0])["slots"] if slot.get("free")]
+    assert free
+    assert all(
+        list(slot["known_subdimensions"]) == [f"{slot['dimension']} one", f"{slot['dimension']} two"] for slot in free
+    )
+    coined = [one for facet in row.facets for one in facet.preferences if not one.seed_name]
+    assert len(coined) == len(free)
+    assert all(one.subdimension.startswith("own ") and one.pole == "" for one in coined)
+
+
+async def test_persistent_people_are_taken_as_they_are_without_a_call() -> None:
+    row, teacher = await _augment(_good, profiles={"count": 40, "share": 1.0})
+    assert teacher.requests == []
+    assert all(facet.alive and facet.profile is not None and not facet.provenance for facet in row.facets)
+    again = _row("A quite different question about the history of tides")
+    again.draw = 5
+    context = context_of(
+        ScriptedModel(_good),
+        small_taxonomy(),
+        stage="augment",
+        augment=FOUR_EACH | {"profiles": {"count": 40, "share": 1.0}},
+    )
+    people = {facet.profile: facet.preferences for facet in row.facets}
+    for draw in range(60):
+        again.draw = draw
+        other = await HANDLER.process(again, context)
+        for facet in other.facets:
+            assert people.setdefault(facet.profile, facet.preferences) == facet.preferences
+    assert len(people) > 20
+
+
+async def test_training_never_keeps_what_comes_close_to_a_held_out_seed() -> None:
+    taxonomy = default_taxonomy()
+    spec = context_of(ScriptedModel(_good), taxonomy, stage="augment").spec
+    held_out = hold_out(taxonomy, spec.splits, spec.seed)
+    leak = next(seed.description for _, _, seed in taxonomy.seeds() if seed.name in held_out.seeds)
+
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        answer = _good(request)
+        answer["preferences"][0]["description"] = f"In this matter, {leak[0].lower()}{leak[1:]}"
+        return answer
+
+    async def rejected(split: str) -> set[str]:
+        row = _row()
+        row.split = split
+        context = context_of(ScriptedModel(script), taxonomy, stage="augment", augment={"quality_retries": 0})
+        return {facet.rejection.reason for facet in (await HANDLER.process(row, context)).facets if facet.rejection}
+
+    assert await rejected("train") == {"held_out_preference"}
+    assert await rejected("test") == set()
+
+
+async def test_an_instruction_with_harmful_intent_gets_careful_poles_alone() -> None:
+    taxonomy = default_taxonomy()
+    stances = {
+        (part.name, pole.name): pole.stance
+        for dimension in taxonomy.dimensions
+        for part in dimension.subdimensions
+        for pole in part.poles
+    }
+    context = context_of(ScriptedModel(_good), taxonomy, stage="augment", augment={"sets_per_instruction": 4})
+    seen: set[str | None] = set()
+    for draw in range(40):
+        row = _row()
+        row.tags, row.draw = [HARMFUL_INTENT_TAG], draw
+        for facet in (await HANDLER.process(row, context)).facets:
+            seen |= {stances.get((one.subdimension, one.pole)) for one in facet.preferences if one.seed_name}
+    assert seen == {None, "careful"}

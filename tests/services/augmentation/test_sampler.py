@@ -1,89 +1,173 @@
-"""What holds for every assignment, whatever the seed: structure, differences, balance, no contradictions."""
+"""What holds for every draw, whatever the seed: structure, differences, quotas, no contradictions, nothing held out."""
 
+import math
 from collections import Counter
+from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.augmentation.catalogue import Catalogue, build_catalogue
-from services.augmentation.sampler import SeededSampler, SetAssignment, differences, required_differences
+from services.augmentation.sampler import (
+    INTENSITIES,
+    QuotaSampler,
+    SetAssignment,
+    Slot,
+    alike,
+    mirrored,
+    required_differences,
+)
 from shared.domain.checks import conflict
+from shared.domain.jobs import AugmentParameters, ProfileParameters, SplitParameters
+from shared.domain.splits import HeldOut, SplitLevel, hold_out
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
 from tests.support.taxonomies import small_taxonomy
 
 SMALL = build_catalogue(small_taxonomy())
 DEFAULT = build_catalogue(default_taxonomy())
+FOUR_EACH: dict[str, Any] = {"set_sizes": {4: 1.0}, "free_slot_share": 0.0}
 
 
-def _sets(catalogue: Catalogue, seed: int, row_id: str, sets: int) -> list[SetAssignment]:
-    found = SeededSampler(catalogue, seed).assign(row_id, sets)
-    assert len(found) == sets
+def _sampler(catalogue: Catalogue, seed: int, **parameters: Any) -> QuotaSampler:
+    taxonomy = small_taxonomy() if catalogue is SMALL else default_taxonomy()
+    held_out = hold_out(taxonomy, SplitParameters(), seed)
+    return QuotaSampler(catalogue, held_out, AugmentParameters.model_validate(parameters), seed)
+
+
+def _made(found: list[SetAssignment | None]) -> list[SetAssignment]:
     made = [assignment for assignment in found if assignment is not None]
-    assert len(made) == sets
+    assert len(made) == len(found)
     return made
 
 
-@pytest.mark.parametrize("catalogue", [SMALL, DEFAULT], ids=["small", "default"])
-@given(seed=st.integers(0, 2**53), row_id=st.text("0123456789abcdef", min_size=16, max_size=16), sets=st.integers(1, 4))
+@lru_cache(maxsize=4)
+def _many(seed: int = 7, draws: int = 640) -> list[list[SetAssignment]]:
+    sampler = _sampler(DEFAULT, seed)
+    return [_made(sampler.assign(draw, "")) for draw in range(draws)]
+
+
+@given(seed=st.integers(0, 2**53), draw=st.integers(0, 10**6), sets=st.integers(1, 4))
 @settings(deadline=None, max_examples=60)
-def test_rules_that_hold_for_every_seed(catalogue: Catalogue, seed: int, row_id: str, sets: int) -> None:
-    made = _sets(catalogue, seed, row_id, sets)
+def test_rules_that_hold_for_every_draw(seed: int, draw: int, sets: int) -> None:
+    made = _made(_sampler(DEFAULT, seed, sets_per_instruction=sets).assign(draw, ""))
     for index, assignment in enumerate(made):
         assert assignment.index == index
-        assert sorted(chosen.dimension for chosen in assignment.seeds) == sorted(catalogue.dimensions)
+        assert 1 <= len(assignment.slots) <= 6
+        assert {slot.intensity for slot in assignment.slots} <= set(INTENSITIES)
+        subdimensions = [chosen.subdimension for chosen in assignment.seeds]
+        assert len(set(subdimensions)) == len(subdimensions) > 0
         for first, second in combinations(assignment.seeds, 2):
-            assert not catalogue.excludes(first, second)
+            assert not DEFAULT.excludes(first, second)
             if first.check and second.check:
                 assert conflict(first.check, second.check) is None
-    for one, other in combinations(made, 2):
-        assert differences(one, other) >= required_differences(len(catalogue.dimensions))
-    if sets > 1:
-        poles: dict[str, set[str]] = {}
-        for assignment in made:
-            for chosen in assignment.seeds:
-                poles.setdefault(chosen.subdimension, set()).add(chosen.pole)
-        assert any(len(names) > 1 for names in poles.values())
+    assert not any(alike(one, other) for one, other in combinations(made, 2))
+    assert sets == 1 or mirrored(made)
 
 
 @given(seed=st.integers(0, 2**53))
 @settings(deadline=None, max_examples=20)
-def test_the_same_seed_draws_the_same(seed: int) -> None:
-    assert _sets(DEFAULT, seed, "ab", 3) == _sets(DEFAULT, seed, "ab", 3)
+def test_the_same_seed_draws_the_same_in_any_order(seed: int) -> None:
+    one, other = _sampler(DEFAULT, seed), _sampler(DEFAULT, seed)
+    assert [one.assign(draw, "") for draw in (0, 40, 3)] == [other.assign(draw, "") for draw in (0, 40, 3)]
+    assert one.assign(3, "") == _sampler(DEFAULT, seed).assign(3, "")
 
 
-def test_sixteen_sets_still_differ() -> None:
-    made = _sets(DEFAULT, 3, "row", 16)
-    assert min(differences(one, other) for one, other in combinations(made, 2)) >= 3
-
-
-@pytest.mark.parametrize("catalogue", [SMALL, DEFAULT], ids=["small", "default"])
-def test_poles_and_subdimensions_are_balanced(catalogue: Catalogue) -> None:
+@pytest.mark.parametrize("rows", [64, 640])
+def test_quotas_hold_from_the_first_block_on(rows: int) -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    for row in range(1500):
-        for assignment in _sets(catalogue, 11, f"row{row}", 3):
-            counts.update((chosen.subdimension, chosen.pole) for chosen in assignment.seeds)
-    for dimension in catalogue.dimensions:
-        subdimensions = {cell.subdimension for cell in catalogue.cells[dimension]}
-        for subdimension in subdimensions:
-            of_poles = [counts[cell.key] for cell in catalogue.cells[dimension] if cell.subdimension == subdimension]
-            total = sum(of_poles)
-            assert total >= 0.7 * 1500 * 3 / len(subdimensions), subdimension
-            assert all(0.4 <= count / total <= 0.6 for count in of_poles), (subdimension, of_poles)
+    for sets in _many()[:rows]:
+        counts.update((seed.subdimension, seed.pole) for one in sets for seed in one.seeds)
+    total = sum(counts.values())
+    every_cell = [cell for cells in DEFAULT.cells.values() for cell in cells]
+    entropy = -sum(count / total * math.log(count / total) for count in counts.values()) / math.log(len(every_cell))
+    assert entropy >= 0.9
+    by_subdimension: dict[str, list[int]] = {}
+    for (subdimension, _), count in counts.items():
+        by_subdimension.setdefault(subdimension, []).append(count)
+    assert len(by_subdimension) == len({cell.subdimension for cell in every_cell}) - SplitParameters().subdimensions
+    for subdimension, of_poles in by_subdimension.items():
+        assert len(of_poles) == 2
+        assert 0.4 <= of_poles[0] / sum(of_poles) <= 0.6, (subdimension, of_poles)
 
 
-def test_every_seed_is_used() -> None:
-    used = {chosen.number for row in range(1000) for one in _sets(DEFAULT, 5, f"row{row}", 3) for chosen in one.seeds}
-    assert used == {chosen.number for chosen in DEFAULT.seeds}
+def test_sizes_of_sets_and_free_slots_have_their_shares() -> None:
+    sets = [one for row in _many() for one in row]
+    sizes = Counter(len(one.slots) for one in sets)
+    weights = AugmentParameters().set_sizes
+    for size, weight in weights.items():
+        assert sizes[size] / len(sets) == pytest.approx(weight / sum(weights.values()), abs=0.02)
+    slots = [slot for one in sets for slot in one.slots]
+    assert sum(slot.seed is None for slot in slots) / len(slots) == pytest.approx(0.15, abs=0.01)
+    assert all(any(slot.seed is not None for slot in one.slots) for one in sets)
+    intensities = Counter(slot.intensity for slot in slots)
+    assert min(intensities.values()) > 0.3 * len(slots)
 
 
-def test_the_order_of_dimensions_is_shuffled() -> None:
-    orders = Counter(
-        tuple(chosen.dimension for chosen in one.seeds) for row in range(300) for one in _sets(DEFAULT, 1, f"r{row}", 3)
-    )
-    assert len(orders) == 24
-    assert max(orders.values()) < 900 / 24 * 2
+def test_position_does_not_tell_the_dimension() -> None:
+    first = Counter(one.slots[0].dimension for row in _many() for one in row)
+    assert max(first.values()) < 0.29 * sum(first.values())
+
+
+def test_a_set_of_four_has_every_dimension_once() -> None:
+    sampler = _sampler(SMALL, 3, **FOUR_EACH)
+    for draw in range(50):
+        for one in _made(sampler.assign(draw, "")):
+            assert sorted(slot.dimension for slot in one.slots) == sorted(SMALL.dimensions)
+
+
+def test_every_seed_that_is_not_held_out_is_used_and_no_other() -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), 7)
+    used = {seed.name for row in _many() for one in row for seed in one.seeds}
+    assert used == {seed.name for seed in DEFAULT.seeds} - held_out.seeds
+
+
+def test_training_holds_no_held_out_pair_and_no_held_out_combination() -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), 7)
+    cells = [[(seed.subdimension, seed.pole) for seed in one.seeds] for row in _many() for one in row]
+    assert held_out.pairs
+    assert not any(held_out.has_pair(one) or held_out.holds_combination(one) for one in cells)
+
+
+@pytest.mark.parametrize("level", list(SplitLevel))
+def test_test_rows_show_what_their_level_says(level: SplitLevel) -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), 7)
+    sampler = _sampler(DEFAULT, 7)
+    training = {frozenset(seed.name for seed in one.seeds) for row in _many() for one in row}
+    for draw in range(24):
+        for one in sampler.assign(draw, level):
+            if one is None:
+                assert level is SplitLevel.UNSEEN_COMBINATION
+                continue
+            names = {seed.name for seed in one.seeds}
+            cells = [(seed.subdimension, seed.pole) for seed in one.seeds]
+            inside = {seed.name for seed in one.seeds if seed.subdimension in held_out.subdimensions}
+            assert (frozenset(names) in training) or level is not SplitLevel.SEEN
+            assert held_out.holds_combination(cells) or level is not SplitLevel.UNSEEN_COMBINATION
+            assert held_out.has_pair(cells) == (level is SplitLevel.UNSEEN_PAIR) or level is SplitLevel.MORE_PREFERENCES
+            assert bool(inside) == (level is SplitLevel.UNSEEN_SUBDIMENSION)
+            assert bool(names & held_out.seeds - inside) == (level is SplitLevel.UNSEEN_PREFERENCE)
+            assert (len(one.slots) in (7, 8)) == (level is SplitLevel.MORE_PREFERENCES)
+            assert all(slot.seed is not None for slot in one.slots)
+
+
+def test_persistent_people_keep_their_set_and_answer_for_their_share() -> None:
+    profiles = ProfileParameters(count=30, share=0.5)
+    sampler = _sampler(DEFAULT, 1, profiles=profiles)
+    people: dict[int, tuple[Slot, ...]] = {}
+    rows = 0
+    for draw in range(200):
+        made = _made(sampler.assign(draw, ""))
+        rows += made[0].profile is not None
+        for one in made:
+            assert (one.profile is None) == (made[0].profile is None)
+            if one.profile is not None:
+                assert people.setdefault(one.profile, one.slots) == one.slots
+    assert 0.4 < rows / 200 < 0.6
+    assert len(people) == 30
+    assert all(one is None or one.profile is None for one in sampler.assign(0, SplitLevel.UNSEEN_PAIR))
 
 
 def test_machine_checks_and_names_exclude_seeds() -> None:
@@ -96,36 +180,61 @@ def test_machine_checks_and_names_exclude_seeds() -> None:
 def test_a_taxonomy_of_contradictions_gives_no_set() -> None:
     data = small_taxonomy().model_dump(mode="json")
     every_style = [seed["name"] for part in data["dimensions"][0]["subdimensions"] for seed in part["seeds"]]
-    for part in data["dimensions"][1]["subdimensions"]:
-        for seed in part["seeds"]:
-            seed["conflicts_with"] = every_style
+    for dimension in data["dimensions"][1:]:
+        for part in dimension["subdimensions"]:
+            for seed in part["seeds"]:
+                seed["conflicts_with"] = every_style
     catalogue = build_catalogue(Taxonomy.model_validate(data))
-    assert SeededSampler(catalogue, 0).assign("row", 3) == [None, None, None]
+    parameters = AugmentParameters.model_validate(FOUR_EACH | {"set_sizes": {7: 1.0}, "unseen_set_sizes": (8,)})
+    assert QuotaSampler(catalogue, HeldOut(), parameters, 0).assign(0, "") == [None, None, None]
 
 
 def test_one_dimension_is_enough() -> None:
     data = small_taxonomy().model_dump(mode="json")
     data["dimensions"] = data["dimensions"][:1]
-    made = _sets(build_catalogue(Taxonomy.model_validate(data)), 0, "row", 4)
+    catalogue = build_catalogue(Taxonomy.model_validate(data))
+    parameters = AugmentParameters.model_validate(
+        {"set_sizes": {1: 1.0}, "free_slot_share": 0, "sets_per_instruction": 4}
+    )
+    made = _made(QuotaSampler(catalogue, HeldOut(), parameters, 0).assign(0, ""))
     assert len({(one.seeds[0].subdimension, one.seeds[0].pole) for one in made}) == 4
 
 
-@given(seed=st.integers(0, 2**53), position=st.integers(0, 3))
+@pytest.mark.parametrize(("dimensions", "differences"), [(1, 1), (2, 2), (3, 3), (4, 3), (8, 6)])
+def test_three_quarters_of_the_dimensions_must_differ(dimensions: int, differences: int) -> None:
+    assert required_differences(dimensions) == differences
+
+
+@given(seed=st.integers(0, 2**40), position=st.integers(0, 3))
 @settings(deadline=None, max_examples=60)
 def test_redraw_replaces_only_what_was_refused(seed: int, position: int) -> None:
-    sampler = SeededSampler(SMALL, seed)
-    first, second, third = _sets(SMALL, seed, "row", 3)
+    sampler = QuotaSampler(SMALL, HeldOut(), AugmentParameters.model_validate(FOUR_EACH), seed)
+    first, second, third = _made(sampler.assign(0, ""))
     refused = first.seeds[position].number
-    again = sampler.redraw("row", first, {refused}, [second, third], 1)
+    again = sampler.redraw(0, "", first, {refused}, [second, third], 1)
     assert again is not None
-    for place, (before, after) in enumerate(zip(first.seeds, again.seeds, strict=True)):
+    for place, (before, after) in enumerate(zip(first.slots, again.slots, strict=True)):
         assert (before == after) == (place != position)
-        assert before.dimension == after.dimension
+        assert (before.dimension, before.intensity) == (after.dimension, after.intensity)
     assert all(not SMALL.excludes(one, other) for one, other in combinations(again.seeds, 2))
-    assert all(differences(again, other) >= 3 for other in (second, third))
+    assert not any(alike(again, other) for other in (second, third))
 
 
 def test_redraw_ends_when_every_seed_of_the_dimension_was_refused() -> None:
-    first = _sets(SMALL, 0, "row", 1)[0]
+    sampler = _sampler(SMALL, 0, **FOUR_EACH)
+    first = _made(sampler.assign(0, ""))[0]
     refused = {seed.number for seed in SMALL.seeds if seed.dimension == "style"}
-    assert SeededSampler(SMALL, 0).redraw("row", first, refused, [], 1) is None
+    assert sampler.redraw(0, "", first, refused, [], 1) is None
+
+
+def test_a_redraw_of_training_stays_clear_of_what_is_held_out() -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), 7)
+    sampler = _sampler(DEFAULT, 7)
+    for draw, sets in enumerate(_many()[:60]):
+        for one in sets:
+            again = sampler.redraw(draw, "", one, {one.seeds[0].number}, [], 1)
+            assert again is not None
+            cells = [(seed.subdimension, seed.pole) for seed in again.seeds]
+            assert not held_out.has_pair(cells)
+            assert not held_out.holds_combination(cells)
+            assert not held_out.seeds & {seed.name for seed in again.seeds}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from services.composition.forms import load_forms
 from services.composition.handlers import HANDLERS, PROMPT
 from shared.domain.checks import canonical_sentence, validate_check
 from shared.domain.errors import StepFailed
 from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.ledger import row_ledger
 from shared.domain.rows import Facet, InstructionRow, Preference, Rejection
+from shared.domain.system_forms import load_forms
 from shared.llm.protocol import CompletionRequest, OutputTruncated, RequestRejected
 from tests.support.fake_models import ScriptedModel, block_of, completion_of, context_of
 from tests.support.taxonomies import small_taxonomy
@@ -55,6 +55,7 @@ def _written(request: CompletionRequest, parts: Sequence[str]) -> dict[str, str]
     block = block_of(request)
     shape = SHAPES[block["form"]]
     missing = round(block["target_characters"]) - len(" ".join(parts))
+    parts = [f"You are {block['role']}.", *parts] if block["role"] else parts
     parts = [*parts, f"Thanks{' a lot' * max(0, missing // 6)}."]
     marks = {"bullets": "- ", "numbered": "1. ", "labelled": "Wish: "}
     mark, end = marks.get(shape, ""), "\n" if shape in marks or shape == "paragraphs" else " "
@@ -91,8 +92,22 @@ async def test_only_descriptions_go_to_the_teacher_in_the_order_of_the_set() -> 
         assert block["descriptions"] == [preference.description for preference in facet.preferences]
         assert block["required_sentences"] == [canonical_sentence(CHECK)]
         assert block["form"] == facet.system_form
-        assert set(block) == {"form", "target_characters", "descriptions", "required_sentences"}
+        assert set(block) == {"form", "role", "target_characters", "descriptions", "required_sentences"}
         assert all(INSTRUCTION not in message["content"] for message in request.messages)
+
+
+async def test_a_persistent_person_has_one_message_for_every_instruction() -> None:
+    def of(instruction: str) -> InstructionRow:
+        row = _row(1)
+        row.row_id, row.instruction = row_id_of(instruction), instruction
+        row.facets[0].profile = 12
+        return row
+
+    first, one = await _compose(_good, of("How do I prune an old apple tree?"))
+    second, other = await _compose(_good, of("What did lighthouses burn before there was oil?"))
+    assert one.requests == other.requests
+    assert one.sample_indices == ["compose:profile:12:0"]
+    assert first.facets[0].system == second.facets[0].system
 
 
 async def test_provenance_names_the_call_that_was_kept() -> None:

@@ -2,17 +2,18 @@
 
 import pytest
 
-from services.composition.forms import Shape
 from services.composition.validation import (
     compare_system_messages,
-    content_stems,
     coverage,
     judge_form,
+    judge_role,
     judge_system_message,
 )
 from shared.domain.checks import canonical_sentence, validate_check
 from shared.domain.jobs import ComposeParameters
 from shared.domain.rows import Preference
+from shared.domain.stems import content_stems
+from shared.domain.system_forms import Shape
 
 CHECK = validate_check("maximum_words", {"words": 120})
 SENTENCE = canonical_sentence(CHECK)
@@ -118,3 +119,11 @@ def test_the_shape_that_was_asked_for_must_show(text: str, shape: Shape, reason:
 def test_the_length_must_be_aimed_at(characters: int, target: int, described: int, reason: str | None) -> None:
     fault = judge_form("x" * characters, "prose", target, described)
     assert (fault.reason if fault else None) == reason
+
+
+def test_a_role_must_stand_in_the_message() -> None:
+    role = "a bicycle mechanic with a shop of her own"
+    assert judge_role("You are a bicycle mechanic who runs her own shop. You explain gently.", role) is None
+    fault = judge_role("You are a patient gardener who explains gently.", role)
+    assert fault is not None
+    assert fault.reason == "role_missing"

@@ -66,3 +66,32 @@ def test_parameters_of_a_stage_are_plain_json(kind: StageKind) -> None:
     parameters = JobSpec.model_validate(SMALLEST).parameters_of(kind)
     assert isinstance(parameters, dict)
     assert bool(parameters) is (kind is not StageKind.REPORT)
+
+
+def test_a_preset_fills_what_the_spec_leaves_out_and_reads_back_the_same() -> None:
+    spec = JobSpec.model_validate(SMALLEST | {"preset": "paper", "augment": {"sets_per_instruction": 2}})
+    assert spec.augment.sets_per_instruction == 2
+    assert spec.augment.set_sizes == {4: 1.0}
+    assert spec.assemble.pairing == "random"
+    assert spec.splits.test_share == 0
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_an_unknown_preset_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ValidationError, match="no preset 'papre'; known: paper"):
+        JobSpec.model_validate(SMALLEST | {"preset": "papre"})
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ({"set_sizes": {9: 1}}, "between 1 and 8"),
+        ({"set_sizes": {}}, "between 1 and 8"),
+        ({"set_sizes": {2: -1}}, "not negative"),
+        ({"set_sizes": {2: 0}}, "above 0"),
+        ({"set_sizes": {4: 1}, "unseen_set_sizes": [4]}, "above the largest"),
+    ],
+)
+def test_set_sizes_are_checked(augment: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        JobSpec.model_validate(SMALLEST | {"augment": augment})

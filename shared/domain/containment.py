@@ -91,6 +91,8 @@ def _rarest(grams: list[Grams], least: float) -> list[Grams]:
     result = []
     for one in grams:
         rarity = counts[np.searchsorted(unique, one)]
-        size = len(one) - int(np.ceil(least * len(one))) + 1
-        result.append(one[np.argsort(rarity, kind="stable")[:size]])
+        needed = int(np.ceil(least * len(one)))
+        if (needed - 1) / len(one) >= least:  # the product was rounded up: 0.55 * 100 is above 55
+            needed -= 1
+        result.append(one[np.argsort(rarity, kind="stable")[: len(one) - needed + 1]])
     return result

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
@@ -16,13 +16,15 @@ from services.curation.handlers import HANDLERS
 from shared.artifacts.tables import iterate_records, read_rows
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.identifiers import row_id_of
-from shared.domain.jobs import CurateParameters, FieldMapping, JobSpec, ModelChoice, Source
+from shared.domain.jobs import CurateParameters, FieldMapping, JobSpec, ModelChoice, Source, SplitParameters
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
-from shared.domain.taxonomy import Taxonomy
+from shared.domain.splits import SplitLevel
+from shared.domain.taxonomy import default_taxonomy
 from shared.stages.protocol import InputObject, WholeContext, WholeResult
 
 TEACHER = ModelChoice(provider="simulator", model="simulator-small")
+TAXONOMY = default_taxonomy()
 
 
 class Curated:
@@ -36,6 +38,7 @@ class Curated:
         files = {output.name: output.path for output in result.outputs}
         self.rejected: list[dict[str, Any]] = list(iterate_records(files["rejected.parquet"]))
         self.decontamination = orjson.loads(files["decontamination.json"].read_bytes())
+        self.splits = orjson.loads(files["splits.json"].read_bytes())
 
     @property
     def reasons(self) -> Counter[str]:
@@ -53,6 +56,7 @@ def curate(tmp_path: Path) -> Callable[..., Curated]:
         sources: tuple[Source, ...] | None = None,
         benchmarks: dict[str, Iterable[dict[str, Any]] | bytes] | None = None,
         seed: int = 0,
+        splits: SplitParameters | None = None,
         **parameters: Any,
     ) -> Curated:
         nonlocal runs
@@ -71,12 +75,12 @@ def curate(tmp_path: Path) -> Callable[..., Curated]:
             sources=sources or tuple(Source(file=f"file_{name}") for name in files),
             teacher=TEACHER,
             seed=seed,
+            splits=splits or SplitParameters(),
             curate=CurateParameters(
                 decontaminate_against=tuple(f"file_{name}" for name in benchmarks or {}), **parameters
             ),
         )
-        no_taxonomy = cast("Taxonomy", None)  # curation has no use for one
-        context = WholeContext("job_1", "curate", spec, no_taxonomy, tuple(inputs), folder / "out", lambda *_: None)
+        context = WholeContext("job_1", "curate", spec, TAXONOMY, tuple(inputs), folder / "out", lambda *_: None)
         return Curated(run(context))
 
     return start
@@ -100,7 +104,8 @@ def test_the_demo_set_shows_every_filter_at_work(curate: Callable[..., Curated])
 
 
 def test_rows_carry_what_later_stages_need(curate: Callable[..., Curated]) -> None:
-    [row] = curate({"mine.jsonl": [{"question": " Why do bees dance in front of the hive?\r\n", "source": "s"}]}).rows
+    lines = [{"question": " Why do bees dance in front of the hive?\r\n", "source": "s"}]
+    [row] = curate({"mine.jsonl": lines}, splits=SplitParameters(test_share=0)).rows
     assert row == InstructionRow(
         row_id=row_id_of("Why do bees dance in front of the hive?"),
         instruction="Why do bees dance in front of the hive?",
@@ -109,6 +114,28 @@ def test_rows_carry_what_later_stages_need(curate: Callable[..., Curated]) -> No
         source_row=0,
         language="en",
     )
+
+
+def test_every_row_has_its_split_before_anything_is_drawn(curate: Callable[..., Curated]) -> None:
+    curated = curate({"q.jsonl": questions(100)}, near_duplicate_threshold=None)
+    tests = [row for row in curated.rows if row.split == "test"]
+    assert len(tests) == 10
+    assert {row.level for row in curated.rows if row.split == "train"} == {""}
+    assert {row.level for row in tests} == {level.value for level in SplitLevel}
+    assert sum(entry["instructions"] for entry in curated.splits["instructions"]) == 100
+    assert curated.result.summary is not None
+    assert curated.result.summary["splits"] == curated.splits
+
+
+def test_a_held_out_source_is_counted_among_what_survives_the_filters(curate: Callable[..., Curated]) -> None:
+    """The small file makes up more than a quarter of what was read, but less of what is left."""
+    files = {
+        "large.jsonl": questions(30),
+        "small.jsonl": [*questions(12), {"prompt": "How deep is Lake Constance now?"}],
+    }
+    curated = curate(files, near_duplicate_threshold=None, splits=SplitParameters(largest_source_share=0.1))
+    assert curated.splits["held_out"]["sources"] == ["small"]
+    assert {row.split for row in curated.rows if row.main_source == "small"} == {"test"}
 
 
 def test_shards_have_the_size_of_the_plan_and_keep_the_order(curate: Callable[..., Curated]) -> None:
@@ -292,6 +319,7 @@ def test_a_curation_that_rejects_everything_keeps_its_counts_and_rows(
     assert ledger.reasons == dict(curated.reasons) == {"persona": 2, "too_short": 1}
     assert curated.result.summary is not None
     assert curated.result.summary["rows_out"] == 0
+    assert curated.splits["instructions"] == []
 
 
 @pytest.mark.parametrize("name", ["/etc", "etc", "../up/side", "a/b/c", "org/name;x"])

@@ -34,6 +34,18 @@ def test_the_smallest_spec_fills_every_default_and_survives_a_round_trip() -> No
         ({"stop_after": "train"}, ("stop_after",), "enum"),
         ({"respond": {"judge_margin": 0.5}}, (), "value_error"),
         ({"assemble": {"pairing": "all"}}, ("assemble", "pairing"), "literal_error"),
+        ({"assemble": {"test_instruction_share": 0.1}}, ("assemble", "test_instruction_share"), "extra_forbidden"),
+        ({"splits": {"test_share": 1}}, ("splits", "test_share"), "less_than"),
+        ({"splits": {"seed_share": 0.6}}, ("splits", "seed_share"), "less_than_equal"),
+        ({"splits": {"maximum_containment": 0}}, ("splits", "maximum_containment"), "greater_than"),
+        ({"augment": {"set_sizes": {}}}, ("augment", "set_sizes"), "value_error"),
+        ({"augment": {"set_sizes": {0: 1}}}, ("augment", "set_sizes"), "value_error"),
+        ({"augment": {"set_sizes": {9: 1}}}, ("augment", "set_sizes"), "value_error"),
+        ({"augment": {"set_sizes": {3: 1, 4: -1}}}, ("augment", "set_sizes"), "value_error"),
+        ({"augment": {"set_sizes": {3: 0}}}, ("augment", "set_sizes"), "value_error"),
+        ({"augment": {"unseen_set_sizes": [6]}}, ("augment",), "value_error"),
+        ({"augment": {"unseen_set_sizes": [9]}}, ("augment",), "value_error"),
+        ({"augment": {"profiles": {"count": 7}}}, ("augment", "profiles", "count"), "greater_than_equal"),
     ],
 )
 def test_what_means_nothing_is_refused_at_its_place(
@@ -43,6 +55,21 @@ def test_what_means_nothing_is_refused_at_its_place(
         JobSpec.model_validate(SMALLEST | change)
     first = caught.value.errors()[0]
     assert (first["loc"], first["type"]) == (location, kind)
+
+
+def test_sizes_of_sets_are_kept_in_order_and_read_back_from_json() -> None:
+    augment = {"set_sizes": {"5": 1, "2": 3, "7": 0}, "unseen_set_sizes": [6, 8]}
+    spec = JobSpec.model_validate(SMALLEST | {"augment": augment})
+    assert list(spec.augment.set_sizes) == [2, 5, 7]
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert spec.augment.mean_set_size() == (5 + 2 * 3) / 4
+
+
+@pytest.mark.parametrize(("tokens", "slots"), [(110, 1), (219, 1), (220, 2), (2000, 18), (50, 1)])
+def test_an_answer_holds_as_many_preferences_as_its_tokens_and_one_at_least(tokens: int, slots: int) -> None:
+    spec = JobSpec.model_validate(SMALLEST | {"augment": {"sampling": {"max_tokens": tokens}}})
+    assert spec.augment.slots_per_call() == slots
 
 
 def test_a_spec_is_frozen() -> None:

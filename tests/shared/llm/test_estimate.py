@@ -54,8 +54,15 @@ async def test_more_rows_cost_more_and_a_front_part_less(bench: Bench) -> None:
 
 
 async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench) -> None:
-    many = await _estimate(bench, _spec(augment={"sets_per_instruction": 9}), 10)
-    assert [(stage.stage, stage.calls) for stage in many.stages] == [("augment", 30), ("compose", 90), ("respond", 90)]
+    """An answer holds 18 preferences: nine sets of 3.8 take two, nine of one take one, three of six take one, four take two."""
+
+    async def calls(**augment: object) -> list[tuple[str, int]]:
+        return [(stage.stage, stage.calls) for stage in (await _estimate(bench, _spec(augment=augment), 10)).stages]
+
+    assert await calls(sets_per_instruction=9) == [("augment", 20), ("compose", 90), ("respond", 90)]
+    assert (await calls(sets_per_instruction=9, set_sizes={1: 1}))[0] == ("augment", 10)
+    assert (await calls(sets_per_instruction=3, set_sizes={6: 1}))[0] == ("augment", 10)
+    assert (await calls(sets_per_instruction=4, set_sizes={6: 1}))[0] == ("augment", 20)
 
 
 async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:

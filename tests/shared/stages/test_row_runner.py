@@ -15,7 +15,7 @@ from shared.artifacts.tables import read_rows, write_rows
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind
-from shared.domain.rows import Facet, InstructionRow, Rejection
+from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Rejection
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact
 from shared.queue.lease import Lease
@@ -114,7 +114,7 @@ async def test_the_part_is_written_under_the_attempts_key_with_all_rows_in_order
     assert (part.key, part.rows, part.schema_version) == (
         "artifacts/p/job_1/20-compose/part-00003-7.parquet",
         50,
-        "instruction-row/1",
+        ROW_SCHEMA_VERSION,
     )
     assert product.ledger == Ledger(50, 50, 0, 100, 100, 0, {})
     rows = shard.output(product)

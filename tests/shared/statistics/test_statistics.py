@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.curation.assembly.assemble import run
 from shared.artifacts.tables import iterate_records
+from shared.domain.rows import NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
 from shared.statistics import CollectionStatistics, collection_columns
 from shared.statistics import collection as module
@@ -42,13 +43,65 @@ def test_counts_are_those_of_the_records(records: list[dict[str, Any]]) -> None:
     assert result["facets"] == len(records) == sum(entry["facets"] for entry in result["splits"])
     assert result["instructions"] == len({record["row_id"] for record in records})
     assert result["instructions"] == sum(entry["instructions"] for entry in result["sources"])
-    assert sum(entry["count"] for entry in result["coverage"]) == 4 * len(records)
-    assert sum(entry["count"] for entry in result["hierarchy"]) == 4 * len(records)
-    assert {entry["pole"] for entry in result["coverage"] if not entry["in_taxonomy"]} == set()
-    assert sum(result["checks"][0][outcome] for outcome in ("pass", "fail", "not_applicable", "not_run")) == len(
-        records
+    sets = [record["preference_set"] for record in records]
+    preferences = sum(map(len, sets))
+    details = [detail for record in records for detail in record["preference_details"]]
+    coined = sum(not detail["seed_name"] for detail in details)
+    assert 0 < coined < preferences / 2
+    known = [entry for entry in result["coverage"] if entry["in_taxonomy"]]
+    assert len(known) == 4 * 3 * 2
+    assert sum(entry["count"] for entry in known) == preferences - coined
+    assert result["outside_taxonomy"]["count"] == coined
+    assert 1 < result["outside_taxonomy"]["distinct"] <= coined
+    assert sum(entry["count"] for entry in result["hierarchy"]) == preferences
+    assert result["sets"] == {
+        "preferences": preferences,
+        "coined_preferences": coined,
+        "redrawn_slots": 0,
+        "of_persistent_people": 0,
+        "without_system": 0,
+    }
+    assert {entry["name"]: entry["count"] for entry in result["set_sizes"]} == Counter(str(len(one)) for one in sets)
+    assert sum(entry["count"] for entry in result["intensities"]) == preferences
+    assert sum(entry["count"] for entry in result["system_roles"]) == sum(
+        record["system_role"] is not None for record in records
+    )
+    assert sum(result["checks"][0][outcome] for outcome in ("pass", "fail", "not_applicable", "not_run")) == sum(
+        detail["check_kind"] is not None for detail in details
     )
     assert {maker["stage"] for maker in result["makers"]} == {"augment", "compose", "respond"}
+
+
+def test_splits_are_told_by_level_and_code_training_first(records: list[dict[str, Any]]) -> None:
+    splits = counted(records)["splits"]
+    assert (splits[0]["split"], splits[0]["split_level"], splits[0]["code"]) == ("train", "seen", "U0")
+    assert [entry["code"] for entry in splits[1:]] == sorted({entry["code"] for entry in splits[1:]})
+    assert {(entry["split"], entry["split_level"]): entry["facets"] for entry in splits} == Counter(
+        (record["split"], record["split_level"]) for record in records
+    )
+
+
+def test_a_neutral_answer_is_counted_apart_from_the_sets(records: list[dict[str, Any]]) -> None:
+    neutral = records[0] | {
+        "facet_index": NEUTRAL_INDEX,
+        "preference_set": [],
+        "preference_details": [],
+        "system": "",
+        "system_form": None,
+        "system_role": None,
+    }
+    without, result = counted(records), counted([*records, neutral])
+    assert result["sets"] == without["sets"] | {"without_system": 1}
+    assert result["facets"] == without["facets"] + 1
+    assert result["lengths"]["response"]["count"] == without["lengths"]["response"]["count"] + 1
+    for name in ("splits", "set_sizes", "system_forms", "coverage", "hierarchy"):
+        assert result[name] == without[name]
+
+
+def test_persistent_people_and_redrawn_slots_are_counted(records: list[dict[str, Any]]) -> None:
+    changed = [record | {"profile": position, "redrawn": 2} for position, record in enumerate(records[:5])]
+    sets = counted([*changed, *records[5:]])["sets"]
+    assert (sets["of_persistent_people"], sets["redrawn_slots"]) == (5, 10)
 
 
 def test_rouge_is_taken_between_all_facets_of_one_instruction_across_splits(records: list[dict[str, Any]]) -> None:
@@ -81,7 +134,7 @@ def test_rare_preferences_are_counted_together_when_there_are_too_many(
     monkeypatch.setattr(module, "MAXIMUM_DISTINCT_PREFERENCES", 20)
     monkeypatch.setattr(module, "PREFERENCES_PER_SUBDIMENSION", 3)
     hierarchy = counted(records)["hierarchy"]
-    assert sum(entry["count"] for entry in hierarchy) == 4 * len(records)
+    assert sum(entry["count"] for entry in hierarchy) == sum(len(record["preference_set"]) for record in records)
     assert max(Counter((e["dimension"], e["subdimension"]) for e in hierarchy).values()) <= 4
 
 

@@ -9,14 +9,22 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.curation.assembly.assemble import run
 from shared.domain.errors import StepFailed
+from shared.domain.jobs import AssembleParameters, JobSpec, SplitParameters
 from shared.domain.rows import InstructionRow, Rejection
+from shared.domain.splits import hold_out
 from shared.stages.protocol import WholeResult
-from tests.services.curation.assembly.synthetic import make_context, make_rows, make_spec, respond_parts
+from tests.services.curation.assembly.synthetic import (
+    make_context,
+    make_rows,
+    make_spec,
+    respond_parts,
+    small_taxonomy,
+)
 
 PREFERENCE_SET = pa.list_(
     pa.struct([(name, pa.string()) for name in ("dimension", "subdimension", "preference", "description")])
@@ -44,8 +52,15 @@ RELEASED = {
 RELEASED["orpo"] = RELEASED["dpo"]
 
 
-def assemble(folder: Path, rows: list[InstructionRow], seed: int = 0, **parameters: Any) -> tuple[WholeResult, Path]:
-    context = make_context(folder, respond_parts(folder / "respond", rows), spec=make_spec(seed, **parameters))
+NOTHING_HELD_OUT = SplitParameters(test_share=0)
+
+
+def assemble(
+    folder: Path, rows: list[InstructionRow], spec: JobSpec | None = None, **parameters: Any
+) -> tuple[WholeResult, Path]:
+    """Assemble rows that were made with the same spec; `parameters` are of assemble."""
+    spec = (spec or make_spec()).model_copy(update={"assemble": AssembleParameters(**parameters)})
+    context = make_context(folder, respond_parts(folder / "respond", rows), spec=spec)
     return run(context), context.output_folder
 
 
@@ -60,8 +75,7 @@ def both(folder: Path, part: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[WholeResult, Path]:
-    rows = make_rows(120, rejected_share=0.15)
-    return assemble(tmp_path_factory.mktemp("assemble"), rows, test_instruction_share=0.1)
+    return assemble(tmp_path_factory.mktemp("assemble"), make_rows(120, rejected_share=0.15))
 
 
 @pytest.mark.parametrize("export", ["sft", "dpo", "orpo", "rm"])
@@ -91,11 +105,11 @@ def test_exports_load_with_datasets_and_jsonl_says_the_same(
 def test_collection_loads_with_datasets(made: tuple[WholeResult, Path], tmp_path: Path) -> None:
     files = {split: str(made[1] / "collection" / f"{split}.parquet") for split in ("train", "test")}
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
-    assert loaded.num_rows["train"] == made[0].summary["facets"]["train"]
+    assert loaded.num_rows["train"] == made[0].summary["facets"]["train/seen"]
     first = loaded["train"][0]
     assert first["teacher"] == "simulator"
     assert [made_by["stage"] for made_by in first["provenance"]] == ["augment", "compose", "respond"]
-    checked = [entry for entry in first["preference_details"] if entry["check_kind"]]
+    checked = [entry for row in loaded["train"] for entry in row["preference_details"] if entry["check_kind"]]
     assert {entry["check_result"] for entry in checked} <= {"pass", "not_applicable"}
     assert checked
 
@@ -109,8 +123,8 @@ def test_every_living_facet_is_counted_and_written_once(made: tuple[WholeResult,
     assert sorted(written) == sorted(living)
     result.ledger.check()
     assert result.ledger.facets_in == result.ledger.facets_out == len(living)
-    facets = result.summary["facets"]
-    assert facets["train"] + facets["test_seen"] + facets["test_unseen_preference"] == len(living)
+    assert sum(result.summary["facets"].values()) == len(living)
+    assert result.summary["dropped"] == {}
 
 
 def test_a_living_facet_without_response_is_rejected_with_a_reason(tmp_path: Path) -> None:
@@ -167,9 +181,9 @@ def test_random_pairing_makes_one_pair_per_instruction_and_split_or_counts_why_n
 
 
 def test_mirrored_pairing_holds_every_ordered_pair_of_an_instruction(tmp_path: Path) -> None:
-    shares = {"held_out_preference_share": 0, "test_instruction_share": 0}
-    result, _ = assemble(tmp_path / "whole", make_rows(10, facets=3), pairing="mirrored", **shares)
-    assert result.summary["pairs"]["train"] == 10 * 6
+    spec = make_spec(splits=NOTHING_HELD_OUT)
+    result, _ = assemble(tmp_path / "whole", make_rows(10, facets=3, spec=spec), spec, pairing="mirrored")
+    assert result.summary["pairs"] == {"train/seen": 10 * 6}
     _, folder = assemble(tmp_path / "split", make_rows(40), pairing="mirrored")
     origins = records(folder / "exports" / "dpo" / "provenance.parquet")
     orders = Counter((o["split"], o["row_id"], o["chosen_facet_index"], o["rejected_facet_index"]) for o in origins)
@@ -181,8 +195,8 @@ def test_equal_responses_make_no_pair(tmp_path: Path) -> None:
     rows = make_rows(6, facets=2)
     for row in rows:
         row.facets[1].response = row.facets[0].response
-    result, _ = assemble(tmp_path, rows, held_out_preference_share=0, test_instruction_share=0)
-    assert result.summary["pairs"] == {"train": 0, "test_seen": 0, "test_unseen_preference": 0}
+    result, _ = assemble(tmp_path, rows)
+    assert result.summary["pairs"] == {}
     assert result.summary["unpaired"] == {"equal_responses_or_systems": 6}
 
 
@@ -215,56 +229,67 @@ def test_nothing_alive_fails_with_what_was_seen(tmp_path: Path) -> None:
     assert caught.value.code == "nothing_to_assemble"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SPLITS = st.builds(
+    SplitParameters,
+    test_share=st.sampled_from([0, 0.05, 0.3, 0.6]),
+    seed_share=st.floats(0, 0.5),
+    subdimensions=st.integers(0, 4),
+    pair_share=st.floats(0, 0.3),
+    role_share=st.floats(0, 0.5),
+    forms=st.integers(0, 5),
+    sources=st.integers(0, 2),
+)
+
+
+@settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(1, 25),
     facets=st.integers(1, 4),
     seed=st.integers(0, 2**53),
-    instruction_share=st.floats(0, 0.9),
-    preference_share=st.floats(0, 0.9),
+    splits=SPLITS,
     pairing=st.sampled_from(["random", "mirrored"]),
 )
-def test_training_never_holds_a_held_out_preference_or_instruction(
+def test_training_never_holds_what_is_held_out(
     tmp_path_factory: pytest.TempPathFactory,
     rows: int,
     facets: int,
     seed: int,
-    instruction_share: float,
-    preference_share: float,
+    splits: SplitParameters,
     pairing: str,
 ) -> None:
-    result, folder = assemble(
-        tmp_path_factory.mktemp("split"),
-        make_rows(rows, facets, seed=seed % 97),
-        seed,
-        test_instruction_share=instruction_share,
-        held_out_preference_share=preference_share,
-        pairing=pairing,
-    )
-    held_out = set(result.summary["held_out_seeds"])
-    assert bool(held_out) == (preference_share > 0)
-    everything = both(folder, "collection")
-    by_output = {}
-    trained_instructions = {record["row_id"] for record in everything if record["split"] == "train"}
-    for record in everything:
-        seeds = {entry["seed_name"] for entry in record["preference_details"]}
-        by_output[record["output"]] = seeds
-        unseen = bool(seeds & held_out)
-        assert record["split_level"] == ("unseen_preference" if unseen else "seen")
-        if record["split"] == "train":
-            assert not unseen
-        if not unseen and record["split"] == "test":
-            assert record["row_id"] not in trained_instructions
-        assert record["instruction_in_train"] == (record["row_id"] in trained_instructions)
+    spec = make_spec(seed, splits=splits)
+    taxonomy = small_taxonomy()
+    made_rows = make_rows(rows, facets, seed=seed % 97, spec=spec)
+    result, folder = assemble(tmp_path_factory.mktemp("split"), made_rows, spec, pairing=pairing)
+    held_out = hold_out(taxonomy, splits, seed)
+    assert result.summary["held_out"] == held_out.as_json()
+    split_of = {row.row_id: row.split for row in made_rows}
+    responses = {}
+    for record in both(folder, "collection"):
+        responses[record["output"]] = record["row_id"]
+        assert record["split"] == split_of[record["row_id"]]
+        if record["split"] == "test":
+            continue
+        assert record["held_out_preferences"] == []
+        assert not {entry["seed_name"] for entry in record["preference_details"]} & held_out.seeds
+        assert not {entry["subdimension"] for entry in record["preference_set"]} & held_out.subdimensions
+        assert not held_out.has_pair(
+            [
+                (entry["subdimension"], detail["pole"])
+                for entry, detail in zip(record["preference_set"], record["preference_details"], strict=True)
+            ]
+        )
+        assert record["system_form"] not in held_out.forms
+        assert record["system_role"] not in held_out.roles
     for pair in records(folder / "exports" / "dpo" / "train.parquet"):
         for side in ("chosen", "rejected"):
-            assert not by_output[pair[side][1]["content"]] & held_out
+            assert split_of[responses[pair[side][1]["content"]]] == "train"
 
 
 def test_the_same_job_assembles_to_the_same_bytes(tmp_path: Path) -> None:
-    rows = make_rows(30)
-    first, first_folder = assemble(tmp_path / "a", rows, seed=5)
-    second, second_folder = assemble(tmp_path / "b", rows, seed=5)
+    spec = make_spec(5)
+    first, first_folder = assemble(tmp_path / "a", make_rows(30, spec=spec), spec)
+    second, second_folder = assemble(tmp_path / "b", make_rows(30, spec=spec), spec)
     assert first.summary == second.summary
     for output in first.outputs:
         assert (first_folder / output.name).read_bytes() == (second_folder / output.name).read_bytes()

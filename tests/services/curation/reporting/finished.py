@@ -70,7 +70,7 @@ def report_context(
     given_facts: dict[str, Any] | None = None,
 ) -> WholeContext:
     """Assemble `rows`, and give what a report gets: the objects of curate and assemble, ledgers and facts."""
-    spec = spec or make_spec(test_instruction_share=0.1, held_out_preference_share=0.05)
+    spec = spec or make_spec()
     made = assemble(make_context(folder, respond_parts(folder / "respond", rows), spec=spec))
     curated = folder / "curate"
     curated.mkdir()

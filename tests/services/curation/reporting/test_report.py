@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> WholeContext:
                 type(entry)(entry.dimension, entry.subdimension, HOSTILE, HOSTILE, HOSTILE, entry.seed_name)
                 for entry in facet.preferences
             ]
-    spec = make_spec(test_instruction_share=0.1).model_copy(update={"name": HOSTILE})
+    spec = make_spec().model_copy(update={"name": HOSTILE})
     context = report_context(
         tmp_path_factory.mktemp("report"), rows, spec=spec, rejected=[("near_duplicate", HOSTILE, HOSTILE)]
     )

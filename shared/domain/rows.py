@@ -11,6 +11,9 @@ import msgspec
 
 ROW_SCHEMA_VERSION = "instruction-row/1"
 
+HARMFUL_INTENT_TAG = "harmful-intent"
+"""Set by curation on an instruction whose evident intent is harm: poles with a `stance` stand on the careful side for it."""
+
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     """A machine check: `kind` names a program in `shared.domain.checks`, `parameters` its arguments."""

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from shared.domain.identifiers import seed_of
+from shared.domain.rows import HARMFUL_INTENT_TAG
 from shared.domain.similarity import rouge_l
 from shared.domain.taxonomy import Taxonomy
 from shared.statistics.distributions import length_distribution, normalised_entropy, share_distribution
@@ -33,6 +34,7 @@ _COLUMNS = (
     "main_source",
     "original_source",
     "language",
+    "tags",
     "preference_set",
     "preference_details",
     "system_form",
@@ -148,19 +150,29 @@ class CollectionStatistics:
         self._coverage: Counter[tuple[str, str, str]] = Counter()
         self._checks: Counter[tuple[str, str]] = Counter()
         self._makers: Counter[tuple[Any, ...]] = Counter()
+        self._harmful_intent: Counter[str] = Counter()
+        self._stances = {
+            (dimension.name, subdimension.name, pole.name): pole.stance
+            for dimension in taxonomy.dimensions
+            for subdimension in dimension.subdimensions
+            for pole in subdimension.poles
+        }
         self._lengths: dict[str, Counter[int]] = {name: Counter() for name in ("instruction", "system", "response")}
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record with the columns of `collection_columns()`."""
         row_id, split, in_train = record["row_id"], record["split"], record["instruction_in_train"]
+        harmful = HARMFUL_INTENT_TAG in record["tags"]
         # An instruction with facets in both splits is counted with those in training.
         if (row_id, split) != self._previous and not (split == "test" and in_train):
             self._instructions += 1
+            self._harmful_intent["instructions"] += harmful
             self._sources[record["main_source"], record["original_source"]] += 1
             self._languages[record["language"]] += 1
             self._lengths["instruction"][len(record["prompt"])] += 1
         self._previous = (row_id, split)
         self._facets += 1
+        self._harmful_intent["facets"] += harmful
         self._splits[split, record["split_level"], in_train] += 1
         self._forms[record["system_form"] or "unnamed"] += 1
         self._finish_reasons[record["finish_reason"] or "unknown"] += 1
@@ -171,6 +183,8 @@ class CollectionStatistics:
             descriptions[entry["dimension"]] = entry["description"]
             self._preferences.add(entry["dimension"], entry["subdimension"], entry["preference"])
             self._coverage[entry["dimension"], entry["subdimension"], detail["pole"]] += 1
+            if harmful and (stance := self._stances.get((entry["dimension"], entry["subdimension"], detail["pole"]))):
+                self._harmful_intent[f"{stance}_preferences"] += 1
             if detail["check_kind"]:
                 self._checks[detail["check_kind"], detail["check_result"] or "not_run"] += 1
         for made in record["provenance"]:
@@ -179,7 +193,11 @@ class CollectionStatistics:
         self._sample.add(row_id, record["output"], descriptions)
 
     def finish(self) -> dict[str, Any]:
-        """All figures as plain JSON; ROUGE-L is computed here."""
+        """All figures as plain JSON; ROUGE-L is computed here.
+
+        `harmful_intent` counts the instructions so tagged, their facets, and their preferences on poles that the taxonomy marks
+        careful and frank; there should be none on a frank one.
+        """
         coverage = self._coverage_records()
         dimensions = [dimension.name for dimension in self._taxonomy.dimensions]
         return {
@@ -198,6 +216,10 @@ class CollectionStatistics:
             "languages": _ranked(self._languages),
             "system_forms": _ranked(self._forms),
             "finish_reasons": _ranked(self._finish_reasons),
+            "harmful_intent": {
+                name: self._harmful_intent[name]
+                for name in ("instructions", "facets", "careful_preferences", "frank_preferences")
+            },
             "lengths": {name: length_distribution(counts) for name, counts in self._lengths.items()},
             "coverage": coverage,
             "outside_taxonomy": self._outside(),

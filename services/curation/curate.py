@@ -1,9 +1,9 @@
 """The curate step: from sources to clean, unique, single-turn instructions in shards, every rejected row with a reason.
 
 Order: import and mapping (first user turn) → normalisation → length → language → persona → benchmark overlap → exact
-duplicates → near duplicates → limit. The row that came first stays. An instruction whose evident intent is harm stays as well, with
-a tag: its preference sets stand on careful poles only. Rows go through a spool file, so memory holds a few
-dozen bytes per row plus what near-duplicate removal needs, not the texts.
+duplicates → near duplicates → limit. The row that came first stays. An instruction whose evident intent is harm stays as
+well, with a tag: its preference sets stand on careful poles only. Rows go through a spool file, so memory holds a few dozen
+bytes per row plus what near-duplicate removal needs, not the texts.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Instructions whose evident intent is harm. The rules are data (`harmful_intent.yaml`).
 
-Such instructions stay in the collection, because a model has to learn a safe and still personal answer to them; curation only tags
-them. What counts, and how well the rules find it on labelled real instructions, is in docs/harmful-intent.md.
+Such instructions stay in the collection, because a model has to learn a safe and still personal answer to them; curation
+only tags them. What counts, and how well the rules find it on labelled real instructions, is in docs/harmful-intent.md.
 """
 
 from functools import lru_cache

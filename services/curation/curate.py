@@ -1,8 +1,9 @@
 """The curate step: from sources to clean, unique, single-turn instructions in shards, every rejected row with a reason.
 
 Order: import and mapping (first user turn) → normalisation → length → language → persona → benchmark overlap → exact
-duplicates → near duplicates → limit → split. The row that came first stays. Rows go through a spool file, so memory holds a few
-dozen bytes per row plus what near-duplicate removal needs, not the texts.
+duplicates → near duplicates → limit → split. The row that came first stays. An instruction whose evident intent is harm stays
+as well, with a tag: its preference sets stand on careful poles only. Rows go through a spool file, so memory holds a few dozen
+bytes per row plus what near-duplicate removal needs, not the texts.
 """
 
 import tempfile
@@ -17,6 +18,7 @@ import msgspec
 import orjson
 
 from services.curation.decontamination import Contamination, Decontamination, MatchKind
+from services.curation.harmful_intent import harmful_intent_filter
 from services.curation.near_duplicates import Match, NearDuplicates
 from services.curation.normalisation import normalise
 from services.curation.personas import persona_filter
@@ -29,7 +31,7 @@ from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.language import detect_language
 from shared.domain.ledger import Ledger
 from shared.domain.plan import shard_size
-from shared.domain.rows import ROW_SCHEMA_VERSION, InstructionRow, RejectedRow
+from shared.domain.rows import HARMFUL_INTENT_TAG, ROW_SCHEMA_VERSION, InstructionRow, RejectedRow
 from shared.stages.protocol import OutputObject, WholeContext, WholeResult
 
 REJECTED_TEXT_CHARACTERS = 2000
@@ -80,6 +82,8 @@ class _Curation:
         self.reasons: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.persona_rules: Counter[str] = Counter()
+        self.tags: Counter[str] = Counter()
+        self.harmful_intent_rules: Counter[str] = Counter()
         self.contaminated: list[dict[str, Any]] = []
         self.characters = 0
         self.benchmarks = self._benchmarks()
@@ -249,8 +253,16 @@ class _Curation:
             else:
                 self.languages[row.language] += 1
                 self.characters += len(row.instruction)
+                self._tag_harmful_intent(row)
+                self.tags.update(row.tags)
                 splitter.place(row, self._places[ordinal].group)
                 yield row
+
+    def _tag_harmful_intent(self, row: InstructionRow) -> None:
+        match = harmful_intent_filter().match(row.instruction)
+        if match is not None:
+            row.tags.append(HARMFUL_INTENT_TAG)
+            self.harmful_intent_rules[match.rule] += 1
 
     def decontamination_report(self) -> dict[str, Any]:
         """What was compared with what, and every instruction that went."""
@@ -321,6 +333,8 @@ def _summary(curation: _Curation, sources: list[OpenedSource], kept: int, splits
         "reasons": dict(curation.reasons.most_common()),
         "splits": splits,
         "persona_rules": dict(curation.persona_rules.most_common()),
+        "tags": dict(curation.tags.most_common()),
+        "harmful_intent_rules": dict(curation.harmful_intent_rules.most_common()),
     }
 
 

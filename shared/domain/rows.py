@@ -12,7 +12,7 @@ import msgspec
 ROW_SCHEMA_VERSION = "instruction-row/2"
 
 HARMFUL_INTENT_TAG = "harmful-intent"
-"""On instructions that evidently ask for harm: they get careful poles alone."""
+"""Set by curation on an instruction whose evident intent is harm: poles with a `stance` stand on the careful side for it."""
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):

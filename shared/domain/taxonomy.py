@@ -35,7 +35,9 @@ class Pole(TaxonomyModel):
     name: str = Field(min_length=1, max_length=60)
     description: str = Field(min_length=1, max_length=400)
     stance: Literal["careful", "frank"] | None = Field(
-        default=None, description="of harmlessness: careful, or frank, which is direct and never more permissive"
+        default=None,
+        description="how this side speaks of risk and harm; instructions tagged harmful-intent get careful poles only, so a "
+        "subdimension marks none of its poles or each, at least one of them careful",
     )
 
 
@@ -178,9 +180,10 @@ def parse_taxonomy(data: object) -> Taxonomy:
     """A validated taxonomy from a parsed document (dicts and lists) or from YAML or JSON text (str or UTF-8 bytes).
 
     Raises InputRefused with the JSON pointer of the first offending value: unreadable document, unknown or missing field,
-    duplicate name of a dimension, subdimension, pole (within its subdimension) or seed, a subdimension with one pole, a
-    pole without a seed, a seed with an unknown pole, an unknown check or unfit parameters, a `conflicts_with` that names no
-    other seed, a description that states a check which contradicts the seed's own.
+    duplicate name of a dimension, subdimension, pole (within its subdimension) or seed, a subdimension with one pole, with a
+    stance on some of its poles only or with stances but no careful one, a pole without a seed, a seed with an unknown pole, an
+    unknown check or unfit parameters, a `conflicts_with` that names no other seed, a description that states a check which
+    contradicts the seed's own.
     """
     document = _read(data) if isinstance(data, str | bytes) else data
     try:
@@ -261,6 +264,7 @@ def _require_poles(subdimension: Subdimension, place: str) -> None:
     poles = _Names("the pole")
     for index, pole in enumerate(subdimension.poles):
         poles.add(pole.name, f"{place}/poles/{index}/name")
+    _require_stances(subdimension, place)
     names = [pole.name for pole in subdimension.poles]
     for index, seed in enumerate(subdimension.seeds):
         if seed.pole not in names:
@@ -278,6 +282,27 @@ def _require_poles(subdimension: Subdimension, place: str) -> None:
                 f"taxonomy, at {pointer}: the pole {name!r} of {subdimension.name!r} has no seed; add one or more",
                 pointer,
             )
+
+
+def _require_stances(subdimension: Subdimension, place: str) -> None:
+    """A harmful instruction is moved to the careful poles, so there must be one, and none may be left open."""
+    stances = [pole.stance for pole in subdimension.poles]
+    if not any(stances):
+        return
+    for index, pole in enumerate(subdimension.poles):
+        if pole.stance is None:
+            pointer = f"{place}/poles/{index}/stance"
+            raise InputRefused(
+                f"taxonomy, at {pointer}: the pole {pole.name!r} of {subdimension.name!r} has no stance and another pole has "
+                "one; mark each pole careful or frank, or none",
+                pointer,
+            )
+    if "careful" not in stances:
+        pointer = f"{place}/poles"
+        raise InputRefused(
+            f"taxonomy, at {pointer}: {subdimension.name!r} has frank poles and no careful one; mark at least one careful",
+            pointer,
+        )
 
 
 def _require_sound_check(seed: SeedPreference, place: str) -> None:

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from shared.domain.identifiers import seed_of
-from shared.domain.rows import NEUTRAL_INDEX
+from shared.domain.rows import HARMFUL_INTENT_TAG, NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
 from shared.domain.splits import Split, SplitLevel
 from shared.domain.taxonomy import Taxonomy
@@ -34,6 +34,7 @@ _COLUMNS = (
     "main_source",
     "original_source",
     "language",
+    "tags",
     "preference_set",
     "preference_details",
     "facet_index",
@@ -157,31 +158,41 @@ class CollectionStatistics:
         self._coverage: Counter[tuple[str, str, str]] = Counter()
         self._checks: Counter[tuple[str, str]] = Counter()
         self._makers: Counter[tuple[Any, ...]] = Counter()
+        self._harmful_intent: Counter[str] = Counter()
+        self._stances = {
+            (dimension.name, subdimension.name, pole.name): pole.stance
+            for dimension in taxonomy.dimensions
+            for subdimension in dimension.subdimensions
+            for pole in subdimension.poles
+        }
         self._lengths: dict[str, Counter[int]] = {name: Counter() for name in ("instruction", "system", "response")}
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record with the columns of `collection_columns()`."""
         row_id, split = record["row_id"], record["split"]
+        harmful = HARMFUL_INTENT_TAG in record["tags"]
         if (row_id, split) != self._previous:
             self._instructions += 1
+            self._harmful_intent["instructions"] += harmful
             self._sources[record["main_source"], record["original_source"]] += 1
             self._languages[record["language"]] += 1
             self._lengths["instruction"][len(record["prompt"])] += 1
         self._previous = (row_id, split)
         self._facets += 1
+        self._harmful_intent["facets"] += harmful
         self._finish_reasons[record["finish_reason"] or "unknown"] += 1
         self._lengths["response"][len(record["output"])] += 1
         descriptions: dict[str, str] = {}
         if record["facet_index"] == NEUTRAL_INDEX:
             self._sets["without_system"] += 1
         else:
-            descriptions = self._add_set(record)
+            descriptions = self._add_set(record, harmful=harmful)
         for made in record["provenance"]:
             key = ("stage", "provider", "model", "prompt_version", "temperature", "top_p", "max_tokens")
             self._makers[tuple(made[name] for name in key)] += 1
         self._sample.add(row_id, record["output"], descriptions)
 
-    def _add_set(self, record: Mapping[str, Any]) -> dict[str, str]:
+    def _add_set(self, record: Mapping[str, Any], *, harmful: bool) -> dict[str, str]:
         """Count what a facet has beyond its answer; returns the first description of each dimension."""
         self._splits[record["split"], record["split_level"]] += 1
         self._sizes[len(record["preference_set"])] += 1
@@ -196,6 +207,8 @@ class CollectionStatistics:
             descriptions.setdefault(entry["dimension"], entry["description"])
             self._preferences.add(entry["dimension"], entry["subdimension"], entry["preference"])
             self._coverage[entry["dimension"], entry["subdimension"], detail["pole"]] += 1
+            if harmful and (stance := self._stances.get((entry["dimension"], entry["subdimension"], detail["pole"]))):
+                self._harmful_intent[f"{stance}_preferences"] += 1
             self._sets["preferences"] += 1
             self._sets["coined_preferences"] += not detail["seed_name"]
             self._intensities[detail["intensity"] or "unnamed"] += 1
@@ -204,7 +217,11 @@ class CollectionStatistics:
         return descriptions
 
     def finish(self) -> dict[str, Any]:
-        """All figures as plain JSON; ROUGE-L is computed here."""
+        """All figures as plain JSON; ROUGE-L is computed here.
+
+        `harmful_intent` counts the instructions so tagged, their facets, and their preferences on poles that the taxonomy marks
+        careful and frank; there should be none on a frank one.
+        """
         coverage = self._coverage_records()
         dimensions = [dimension.name for dimension in self._taxonomy.dimensions]
         return {
@@ -236,6 +253,10 @@ class CollectionStatistics:
             "languages": _ranked(self._languages),
             "system_forms": _ranked(self._forms),
             "finish_reasons": _ranked(self._finish_reasons),
+            "harmful_intent": {
+                name: self._harmful_intent[name]
+                for name in ("instructions", "facets", "careful_preferences", "frank_preferences")
+            },
             "lengths": {name: length_distribution(counts) for name, counts in self._lengths.items()},
             "coverage": coverage,
             "outside_taxonomy": self._outside(),

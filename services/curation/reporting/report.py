@@ -89,6 +89,7 @@ def run(context: WholeContext) -> WholeResult:
         "facets": statistics["facets"],
         "teacher": "simulator" if facts["simulator"] else f"{facts['provider']}/{facts['model']}",
         "coverage_entropy": round(statistics["coverage_entropy"], 4),
+        "harmful_intent": statistics["harmful_intent"],
         "counts_add_up": not values["faults"],
     }
     return WholeResult(outputs=tuple(outputs), ledger=Ledger(), summary=summary)

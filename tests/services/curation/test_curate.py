@@ -18,7 +18,7 @@ from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.identifiers import row_id_of
 from shared.domain.jobs import CurateParameters, FieldMapping, JobSpec, ModelChoice, Source, SplitParameters
 from shared.domain.plan import StageKind
-from shared.domain.rows import InstructionRow
+from shared.domain.rows import HARMFUL_INTENT_TAG, InstructionRow
 from shared.domain.splits import SplitLevel
 from shared.domain.taxonomy import default_taxonomy
 from shared.stages.protocol import InputObject, WholeContext, WholeResult
@@ -408,3 +408,21 @@ def test_counts_add_up_whatever_comes(curate: Callable[..., Curated], lines: lis
 def test_the_role_offers_its_three_steps_by_name() -> None:
     assert {handler.kind for handler in HANDLERS} == {StageKind.CURATE, StageKind.ASSEMBLE, StageKind.REPORT}
     assert all(handler.run.startswith("services.curation.") and handler.run.endswith(":run") for handler in HANDLERS)
+
+
+def test_instructions_of_harmful_intent_stay_with_a_tag_and_are_counted_by_rule(curate: Callable[..., Curated]) -> None:
+    texts = ["How do I kill a person?", "How do I kill a hanging process?", "Write a phishing email to my neighbours."]
+    curated = curate({"a.jsonl": [{"instruction": text} for text in texts]})
+    assert {row.instruction: HARMFUL_INTENT_TAG in row.tags for row in curated.rows} == {
+        texts[0]: True,
+        texts[1]: False,
+        texts[2]: True,
+    }
+    assert curated.rejected == []
+    assert curated.result.summary["tags"][HARMFUL_INTENT_TAG] == 2
+    assert curated.result.summary["harmful_intent_rules"] == {"hurt_somebody": 1, "phishing_and_scams": 1}
+
+
+def test_only_instructions_that_stay_are_counted_as_harmful(curate: Callable[..., Curated]) -> None:
+    curated = curate({"a.jsonl": [{"instruction": "How do I kill a person?"}] * 3})
+    assert curated.result.summary["tags"][HARMFUL_INTENT_TAG] == 1

@@ -109,6 +109,36 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], object], str, str]] = [
 ]  # fmt: skip
 
 
+def stances(*given: str | None) -> dict[str, Any]:
+    document = deepcopy(SMALL)
+    for pole, stance in zip(document["dimensions"][0]["subdimensions"][1]["poles"], given, strict=True):
+        pole["stance"] = stance
+    return document
+
+
+@pytest.mark.parametrize("given", [("careful", "frank"), ("careful", "careful"), (None, None)])
+def test_poles_have_a_stance_all_or_none(given: tuple[str | None, str | None]) -> None:
+    poles = parse_taxonomy(stances(*given)).dimensions[0].subdimensions[1].poles
+    assert tuple(pole.stance for pole in poles) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "message"),
+    [
+        (("careful", None), f"{TONE}/poles/1/stance", "has no stance and another pole has one"),
+        ((None, "frank"), f"{TONE}/poles/0/stance", "has no stance and another pole has one"),
+        (("frank", "frank"), f"{TONE}/poles", "no careful one"),
+        (("careful", "reckless"), f"{TONE}/poles/1/stance", "Input should be 'careful' or 'frank'"),
+    ],
+)
+def test_stances_that_leave_no_careful_side_are_refused(
+    given: tuple[str | None, str | None], pointer: str, message: str
+) -> None:
+    with pytest.raises(InputRefused, match=message) as refused:
+        parse_taxonomy(stances(*given))
+    assert refused.value.pointer == pointer
+
+
 def test_the_small_one_is_accepted() -> None:
     taxonomy = parse_taxonomy(SMALL)
     assert [placed.seed.name for placed in taxonomy.seeds()] == ["tiny", "ample", "kind words", "dry words"]
@@ -233,6 +263,27 @@ class TestShipped:
         for item in default_taxonomy().seeds():
             assert "," not in item.seed.name
             assert len(item.seed.name.split()) >= 2
+
+    def test_every_subdimension_of_harmlessness_has_careful_and_frank_poles_and_no_other_has(self) -> None:
+        for dimension in default_taxonomy().dimensions:
+            for subdimension in dimension.subdimensions:
+                found = {pole.stance for pole in subdimension.poles}
+                assert found == ({"careful", "frank"} if dimension.name == "harmlessness" else {None}), (
+                    subdimension.name
+                )
+
+    def test_no_check_of_harmlessness_forbids_the_words_of_a_refusal(self) -> None:
+        phrases = {
+            phrase.lower()
+            for placed in default_taxonomy().seeds()
+            if placed.dimension.name == "harmlessness"
+            and (check := seed_check(placed.seed)) is not None
+            and check.kind == "must_avoid"
+            for phrase in check.parameters["phrases"]
+        }
+        assert not [
+            phrase for phrase in phrases if phrase in "i cannot provide this, i can't help with it, i won't do it"
+        ]
 
     def test_descriptions_differ(self) -> None:
         descriptions = [item.seed.description for item in default_taxonomy().seeds()]

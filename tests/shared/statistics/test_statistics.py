@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.curation.assembly.assemble import run
 from shared.artifacts.tables import iterate_records
-from shared.domain.rows import NEUTRAL_INDEX
+from shared.domain.rows import HARMFUL_INTENT_TAG, NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
 from shared.statistics import CollectionStatistics, collection_columns
 from shared.statistics import collection as module
@@ -102,6 +102,27 @@ def test_persistent_people_and_redrawn_slots_are_counted(records: list[dict[str,
     changed = [record | {"profile": position, "redrawn": 2} for position, record in enumerate(records[:5])]
     sets = counted([*changed, *records[5:]])["sets"]
     assert (sets["of_persistent_people"], sets["redrawn_slots"]) == (5, 10)
+
+
+def test_preferences_of_harmful_instructions_are_counted_by_stance(records: list[dict[str, Any]]) -> None:
+    chosen = {records[0]["row_id"], records[-1]["row_id"]}
+    marked = [{**record, "tags": [HARMFUL_INTENT_TAG] if record["row_id"] in chosen else []} for record in records]
+    facets = [record for record in marked if record["tags"]]
+    poles = [
+        detail["pole"]
+        for record in facets
+        for entry, detail in zip(record["preference_set"], record["preference_details"], strict=True)
+        if entry["dimension"] == "harmlessness"
+    ]
+    careful = sum(pole in ("careful", "cautious") for pole in poles)
+    result = counted(marked)["harmful_intent"]
+    assert result == {
+        "instructions": 2,
+        "facets": len(facets),
+        "careful_preferences": careful,
+        "frank_preferences": len(poles) - careful,
+    }
+    assert set(counted(records)["harmful_intent"].values()) == {0}
 
 
 def test_rouge_is_taken_between_all_facets_of_one_instruction_across_splits(records: list[dict[str, Any]]) -> None:

@@ -55,7 +55,10 @@ def small_taxonomy() -> Taxonomy:
                     Subdimension(
                         name=name,
                         description=f"How {name} shows.",
-                        poles=(Pole(name=left, description=left), Pole(name=right, description=right)),
+                        poles=(
+                            Pole(name=left, description=left, stance="careful" if harmless else None),
+                            Pole(name=right, description=right, stance="frank" if harmless else None),
+                        ),
                         seeds=tuple(
                             SeedPreference(
                                 name=f"{pole} {name} {number}",
@@ -70,6 +73,7 @@ def small_taxonomy() -> Taxonomy:
                 ),
             )
             for dimension, subdimensions in NAMES.items()
+            for harmless in [dimension == "harmlessness"]
         ),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import msgspec
 import orjson
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from services.curation.reporting.page import json_block
 from services.curation.reporting.report import run
 from shared.domain.errors import StepFailed
 from shared.domain.ledger import Ledger
+from shared.domain.rows import HARMFUL_INTENT_TAG
 from shared.stages.protocol import WholeContext
 from tests.services.curation.assembly.synthetic import make_context, make_rows, make_spec
 from tests.services.curation.reporting.finished import facts, report_context
@@ -226,3 +228,30 @@ def test_data_blocks_cannot_end_their_element() -> None:
 
 def test_markdown_text_is_one_harmless_line() -> None:
     assert markdown_text("a\n# b | `c` <i>") == r"a \# b \| \`c\` &lt;i&gt;"
+
+
+@pytest.mark.parametrize(("poles", "fault"), [(("careful", "cautious"), False), (("frank", "decided"), True)])
+def test_frank_preferences_of_harmful_instructions_are_shown_as_a_fault(
+    tmp_path: Path, poles: tuple[str, str], fault: bool
+) -> None:
+    rows = make_rows(12)
+    rows[3].tags = [HARMFUL_INTENT_TAG]
+    for facet in rows[3].facets:
+        facet.preferences = [
+            msgspec.structs.replace(entry, pole=poles[0] if entry.subdimension == "candour" else poles[1])
+            if entry.dimension == "harmlessness"
+            else entry
+            for entry in facet.preferences
+        ]
+    spec = make_spec(test_instruction_share=0, held_out_preference_share=0)
+    context = report_context(tmp_path, rows, spec=spec)
+    result = run(context)
+    page = (context.output_folder / "report.html").read_text()
+    card = (context.output_folder / "README.md").read_text()
+    assert result.summary["harmful_intent"]["instructions"] == 1
+    assert result.summary["harmful_intent"]["facets"] == 3
+    assert result.summary["harmful_intent"]["frank_preferences"] == (3 if fault else 0)
+    assert ("stand on a frank pole; none should" in page) is fault
+    assert ("stand on a frank pole; none should" in card) is fault
+    assert "Instructions tagged `harmful-intent`: 1, with 3 facets." in card
+    assert "their 3 preferences stand on careful ones only" in card or fault

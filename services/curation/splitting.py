@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from random import Random
 from typing import Any
 
 from shared.domain.identifiers import seed_of
@@ -59,15 +58,14 @@ class Splitter:
         self.counts[row.split, row.level] += 1
 
     def _next_level(self, kind: _Kind) -> SplitLevel:
-        """Every level comes once before any comes again, in an order drawn by seed. A row of level `seen` shares the draw of a
-        training row before it; where there is none yet, the next level comes."""
-        lap, place = divmod(self._tests, len(self._levels))
+        """One of the levels that came least so far, by seed. A row of level `seen` shares the draw of a training row before it,
+        so that level waits until there is one."""
         self._tests += 1
-        order = Random(seed_of(self._seed, "levels", lap)).sample(self._levels, len(self._levels))
-        level = order[place]
-        if level is SplitLevel.SEEN and not self._draws[kind, ""]:
-            level = order[(place + 1) % len(order)]
-        return level
+        possible = [level for level in self._levels if level is not SplitLevel.SEEN or self._draws[kind, ""]]
+        return min(
+            possible or [SplitLevel.UNSEEN_COMBINATION],
+            key=lambda level: (self.counts[Split.TEST, level], seed_of(self._seed, "level", self._tests, level)),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """What is held out, and how many instructions have each split and level."""

@@ -74,11 +74,10 @@ def kind(row: InstructionRow) -> tuple[bool, bool]:
 def test_levels_come_as_evenly_as_they_can(seed: int, count: int) -> None:
     rows = placed(count, spec_of(seed, test_share=0.5))
     counts = Counter(row.level for row in rows if row.split == "test")
-    # The first lap may meet `seen` before any training row: another level comes in its place.
-    assert max(counts.values(), default=0) - min((counts[level] for level in LEVELS), default=0) <= 2
-    for start in range(7, sum(counts.values()) - 7, 7):
-        levels = [row.level for row in rows if row.split == "test"][start : start + 7]
-        assert set(levels) == LEVELS
+    fewest = min((counts[level] for level in LEVELS), default=0)
+    # A test row before any training row cannot be `seen`; that level is caught up with later.
+    late = next((place for place, row in enumerate(rows) if row.split == "train"), 0)
+    assert max(counts.values(), default=0) - fewest <= 1 + late
 
 
 @given(KINDS, st.integers(0, 100))

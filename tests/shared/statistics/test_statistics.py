@@ -114,7 +114,7 @@ def test_preferences_of_harmful_instructions_are_counted_by_stance(records: list
         for entry, detail in zip(record["preference_set"], record["preference_details"], strict=True)
         if entry["dimension"] == "harmlessness"
     ]
-    careful = sum(pole in ("careful", "cautious") for pole in poles)
+    careful = sum(pole in ("careful", "cautious", "reserved") for pole in poles)
     result = counted(marked)["harmful_intent"]
     assert result == {
         "instructions": 2,

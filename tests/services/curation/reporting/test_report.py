@@ -17,6 +17,7 @@ from services.curation.reporting.flow import flow_of
 from services.curation.reporting.page import json_block
 from services.curation.reporting.report import run
 from shared.domain.errors import StepFailed
+from shared.domain.jobs import SplitParameters
 from shared.domain.ledger import Ledger
 from shared.domain.rows import HARMFUL_INTENT_TAG
 from shared.stages.protocol import WholeContext
@@ -230,20 +231,17 @@ def test_markdown_text_is_one_harmless_line() -> None:
     assert markdown_text("a\n# b | `c` <i>") == r"a \# b \| \`c\` &lt;i&gt;"
 
 
-@pytest.mark.parametrize(("poles", "fault"), [(("careful", "cautious"), False), (("frank", "decided"), True)])
-def test_frank_preferences_of_harmful_instructions_are_shown_as_a_fault(
-    tmp_path: Path, poles: tuple[str, str], fault: bool
-) -> None:
+@pytest.mark.parametrize(("pole", "fault"), [("careful", False), ("frank", True)])
+def test_frank_preferences_of_harmful_instructions_are_shown_as_a_fault(tmp_path: Path, pole: str, fault: bool) -> None:
     rows = make_rows(12)
     rows[3].tags = [HARMFUL_INTENT_TAG]
     for facet in rows[3].facets:
-        facet.preferences = [
-            msgspec.structs.replace(entry, pole=poles[0] if entry.subdimension == "candour" else poles[1])
-            if entry.dimension == "harmlessness"
-            else entry
-            for entry in facet.preferences
-        ]
-    spec = make_spec(test_instruction_share=0, held_out_preference_share=0)
+        others = [entry for entry in facet.preferences if entry.dimension != "harmlessness"]
+        tagged = msgspec.structs.replace(
+            facet.preferences[0], dimension="harmlessness", subdimension="candour", pole=pole, check=None
+        )
+        facet.preferences = [*others, tagged]
+    spec = make_spec(splits=SplitParameters(test_share=0))
     context = report_context(tmp_path, rows, spec=spec)
     result = run(context)
     page = (context.output_folder / "report.html").read_text()

@@ -78,7 +78,7 @@ def instruction_row(number: int, taxonomy: Taxonomy, with_response: bool = False
         )
         facet.response = f"Think of {topic} first. {' '.join(sentences)}"
         facet.finish_reason = "stop"
-        facet.check_results = {preferences[0].dimension: "pass"}
+        facet.check_results = {preferences[0].subdimension: "pass"}
     return InstructionRow(
         row_id_of(instruction), instruction, "benchmark", "benchmark", number, tags=["benchmark"], facets=[facet]
     )

@@ -162,12 +162,10 @@ class RespondParameters(SpecModel):
         default=0.1, ge=0, le=0.5, description="share of the examples that have no system message: neutral answers"
     )
     minimum_followed: float = Field(
-        default=0.5, ge=0, le=1, description="with a judge: how far a response must follow its own preferences, 0 to 1"
-    )
-    judge_margin: float | None = Field(
-        default=None,
+        default=0.5,
         ge=0,
-        description="with a judge: under its system message a response must score so much above its siblings'; null asks none",
+        le=1,
+        description="with a judge: how far a response must follow its own preferences, 0 to 1; 0 asks nothing",
     )
 
 
@@ -180,7 +178,7 @@ class AssembleParameters(SpecModel):
         default=0.25,
         ge=0,
         le=1,
-        description="how much better, 0 to 1, the chosen response must follow what the other person does not want too",
+        description="with a judge: how much better, 0 to 1, the chosen response must follow what the other person does not want",
     )
     test_instruction_share: float = Field(default=0.05, ge=0, lt=1)
     held_out_preference_share: float = Field(default=0.05, ge=0, lt=1)
@@ -193,7 +191,9 @@ class JobSpec(SpecModel):
     sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
     teacher: ModelChoice
-    judge: ModelChoice | None = Field(default=None, description="set together with `respond.judge_margin`")
+    judge: ModelChoice | None = Field(
+        default=None, description="reads every response and fills the facet matrix; null: programs alone do"
+    )
     seed: int = Field(default=0, ge=0, le=2**53)
     splits: SplitParameters = SplitParameters()
     curate: CurateParameters = CurateParameters()
@@ -205,12 +205,6 @@ class JobSpec(SpecModel):
     budget_usd: Annotated[float, Field(gt=0)] | None = None
     max_reject_rate: float = Field(default=0.5, ge=0, le=1)
     deadline_seconds: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def judge_for_margin(self) -> "JobSpec":
-        if self.respond.judge_margin is not None and self.judge is None:
-            raise ValueError("respond.judge_margin asks for a judge: set `judge` to a provider and model")
-        return self
 
     def parameters_of(self, kind: StageKind) -> dict[str, Any]:
         """The parameters of the stage of that kind, as stored with the stage."""

@@ -167,7 +167,7 @@ def collection_record(
                 "check_parameters": (
                     orjson.dumps(entry.check.parameters, option=orjson.OPT_SORT_KEYS).decode() if entry.check else None
                 ),
-                "check_result": facet.check_results.get(entry.dimension) if entry.check else None,
+                "check_result": facet.check_results.get(entry.subdimension) if entry.check else None,
             }
             for entry in facet.preferences
         ],

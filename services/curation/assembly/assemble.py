@@ -89,6 +89,7 @@ def run(context: WholeContext) -> WholeResult:
     messages = SystemMessages()
     facets: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
+    margins: Counter[str] = Counter()
     unpaired: Counter[str] = Counter()
     total = sum(part.rows or 0 for part in parts) or None
     collection_rows: dict[Split, int] = {}
@@ -143,11 +144,21 @@ def run(context: WholeContext) -> WholeResult:
                 group = [item for item in placed if item.split is split]
                 if not group:
                     continue
-                drawn = draw_pairs([item.facet for item in group], parameters.pairing, seed, row.row_id, split)
-                if not drawn:
-                    unpaired[_why_unpaired(len(group), len(placed))] += 1
+                drawn = draw_pairs(
+                    [item.facet for item in group],
+                    parameters.pairing,
+                    seed,
+                    row.row_id,
+                    split,
+                    matrix=row.matrix,
+                    judged=context.spec.judge is not None,
+                    minimum_margin=parameters.minimum_pair_margin,
+                )
+                margins.update(drawn.counts)
+                if not drawn.kept:
+                    unpaired[_why_unpaired(len(group), len(placed), drawn.counts)] += 1
                 level_of = {item.facet.index: item.level for item in group}
-                for pair in drawn:
+                for pair in drawn.kept:
                     levels = {level_of[pair.own.index], level_of[pair.other.index]}
                     level = SplitLevel.UNSEEN_PREFERENCE if SplitLevel.UNSEEN_PREFERENCE in levels else SplitLevel.SEEN
                     pairs[f"{split.value}/{level.value}"] += 1
@@ -194,6 +205,7 @@ def run(context: WholeContext) -> WholeResult:
             "test_seen": pairs["test/seen"],
             "test_unseen_preference": pairs["test/unseen_preference"],
         },
+        "pair_margins": {reason: margins[reason] for reason in ("below_margin", "shared_wishes", "unverified")},
         "unpaired": dict(sorted(unpaired.items())),
         "teacher": constants["teacher"],
     }
@@ -256,11 +268,13 @@ def _complete_facets(row: InstructionRow, messages: SystemMessages, ledger: Ledg
     return complete
 
 
-def _why_unpaired(in_group: int, in_row: int) -> str:
+def _why_unpaired(in_group: int, in_row: int, margins: Mapping[str, int]) -> str:
     if in_row == 1:
         return "single_facet"
     if in_group == 1:
         return "single_facet_in_split"
+    if margins:
+        return max(sorted(margins), key=lambda reason: margins[reason])
     return "equal_responses_or_systems"
 
 

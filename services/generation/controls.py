@@ -54,11 +54,9 @@ def plant_control(answer: str, seed: int) -> Control:
         ):
             return control
     # An answer that holds what all the tries demanded was made to; no answer holds every number.
-    for number in count(generator.randrange(1000, 10_000)):
-        if str(number) not in said:
-            check = validate_check("must_include", {"phrases": [str(number)]})
-            return Control(canonical_sentence(check), check)
-    raise AssertionError("unreachable: count() never ends")
+    number = next(number for number in count(generator.randrange(1000, 10_000)) if str(number) not in said)
+    check = validate_check("must_include", {"phrases": [str(number)]})
+    return Control(canonical_sentence(check), check)
 
 
 def _draw(generator: random.Random) -> Control:

@@ -101,7 +101,7 @@ def _off_language(content: str, request: ChatRequest, seed: int, digest: bytes) 
 
 def _replaced(value: Any, text: str) -> Any:
     if isinstance(value, dict):
-        prose = ("description", "system", "feedback", "answer")
+        prose = ("description", "system", "quote", "why", "answer")
         return {key: text if key in prose else _replaced(item, text) for key, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, text) for item in value]

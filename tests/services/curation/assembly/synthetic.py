@@ -77,6 +77,7 @@ def make_facet(generator: random.Random, taxonomy: Taxonomy, index: int) -> Face
                 check=Check("maximum_words", {"words": 80}) if dimension.name == "style" else None,
             )
         )
+    checked = next(one.subdimension for one in preferences if one.check)
     generator.shuffle(preferences)
     return Facet(
         index=index,
@@ -85,7 +86,7 @@ def make_facet(generator: random.Random, taxonomy: Taxonomy, index: int) -> Face
         system_form=generator.choice(["role_prose", "letter", "brief_note"]),
         response=sentence(generator, generator.randint(15, 400)),
         finish_reason="stop",
-        check_results={"style": generator.choice(["pass", "pass", "pass", "not_applicable"])},
+        check_results={checked: generator.choice(["pass", "pass", "pass", "not_applicable"])},
         scores={"own": 4.5},
         provenance=[
             Provenance(stage, "simulator", "simulator-large", f"{index:012d}", 7, 1.0, 0.9, 512, 1, 100, 50)

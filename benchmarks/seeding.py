@@ -105,6 +105,8 @@ async def seed_job(
             "sources": [{"bundled": "demo"}],
             "teacher": {"provider": provider, "model": "m"},
             "augment": {"sets_per_instruction": 1},
+            # One call per row, so that answers can be counted against rows.
+            "respond": {"no_system_share": 0},
             "stop_after": "respond",
         }
     )

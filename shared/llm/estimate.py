@@ -24,6 +24,8 @@ from shared.llm.wire import CHARACTERS_PER_TOKEN
 
 USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
+OPEN_WISHES = 0.65
+"""Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -107,10 +109,10 @@ def expectation(
             answers = facets + neutral
             return _Expectation(answers, 700 * facets / answers + instruction_characters, 1200)
         case "judge":
-            # One call per answer over the wishes of all facets and a control, each wish with its number and its verdict; beside
-            # each response stands the neutral answer.
-            items = facets * dimensions + 1
-            return _Expectation(facets + neutral, 3200 + instruction_characters + 2400 + 260 * items, 40 + 120 * items)
+            # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
+            # the neutral one.
+            items = OPEN_WISHES * facets * dimensions + 1
+            return _Expectation(facets + neutral, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

@@ -78,7 +78,7 @@ def instruction_row(number: int, taxonomy: Taxonomy, with_response: bool = False
         )
         facet.response = f"Think of {topic} first. {' '.join(sentences)}"
         facet.finish_reason = "stop"
-        facet.check_results = {preferences[0].dimension: "pass"}
+        facet.check_results = {preferences[0].subdimension: "pass"}
     return InstructionRow(
         row_id_of(instruction), instruction, "benchmark", "benchmark", number, tags=["benchmark"], facets=[facet]
     )
@@ -105,6 +105,8 @@ async def seed_job(
             "sources": [{"bundled": "demo"}],
             "teacher": {"provider": provider, "model": "m"},
             "augment": {"sets_per_instruction": 1},
+            # One call per row, so that answers can be counted against rows.
+            "respond": {"no_system_share": 0},
             "stop_after": "respond",
         }
     )

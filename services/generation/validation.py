@@ -10,11 +10,12 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.domain.checks import evaluate
+from services.generation.injection import commands_grader
+from shared.domain.checks import Check, CheckOutcome, evaluate
 from shared.domain.checks.answer_language import LANGUAGE_NAMES
 from shared.domain.jobs import RespondParameters
 from shared.domain.language import detect_language
-from shared.domain.rows import InstructionRow, Preference
+from shared.domain.rows import Facet, InstructionRow, Preference
 from shared.domain.similarity import rouge_l_tokens, word_tokens
 from shared.llm.protocol import Completion
 from shared.stages.facets import Fault
@@ -52,6 +53,7 @@ COMPARED_CHARACTERS = 3000
 """Two responses are compared by their first so many characters: answers that are the same start the same."""
 ECHOED_SENTENCE_CHARACTERS = 60
 """A sentence of the system message of this length that stands word for word in the response is quoted, not followed."""
+_VERDICT_OF = {"pass": "followed", "fail": "violated"}
 
 _LANGUAGE_MENTIONED = re.compile(
     r"\b(?:translat\w*|language|" + "|".join(sorted(map(re.escape, LANGUAGE_NAMES.values()))) + r")\b", re.IGNORECASE
@@ -124,12 +126,15 @@ def long_sentences(system: str) -> tuple[str, ...]:
 def judge_text(
     text: str, row: InstructionRow, sentences: Sequence[str], preferences: Sequence[Preference]
 ) -> Fault | None:
-    """`echoes_system_message` and `off_language`. `sentences` are those of `long_sentences(facet.system)`."""
+    """`echoes_system_message`, `injected_answer` (it tells a grader what to conclude) and `off_language`. `sentences` are those
+    of `long_sentences(facet.system)`."""
     for sentence in sentences:
         if sentence in text and sentence not in row.instruction:
             return Fault(
                 "echoes_system_message", f"a sentence of {len(sentence)} characters is quoted from the system message"
             )
+    if commands_grader(text):
+        return Fault("injected_answer", "the response tells whoever grades it what to conclude")
     if any(preference.check is not None and preference.check.kind == "language" for preference in preferences):
         return None  # the machine check says which language it must be
     return _language_fault(text, row)
@@ -158,18 +163,48 @@ def _plainly_english(text: str) -> bool:
     return sum(word in _ENGLISH_MARKS for word in words) > PLAINLY_ENGLISH_SHARE * len(words)
 
 
-def run_checks(text: str, preferences: Sequence[Preference]) -> tuple[Mapping[str, str], Fault | None]:
-    """Outcome of every machine check by dimension, and `check_failed` for the first that failed."""
+class CheckedText:
+    """The machine checks of one text, each evaluated once however many people have it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._outcomes: list[tuple[Check, CheckOutcome]] = []
+
+    def outcome(self, check: Check) -> CheckOutcome:
+        for known, outcome in self._outcomes:
+            if known == check:
+                return outcome
+        outcome = evaluate(check, self._text)
+        self._outcomes.append((check, outcome))
+        return outcome
+
+
+def run_checks(text: CheckedText, preferences: Sequence[Preference]) -> tuple[Mapping[str, str], Fault | None]:
+    """Outcome of every machine check by subdimension, and `check_failed` for the first that failed."""
     results: dict[str, str] = {}
     fault: Fault | None = None
     for preference in preferences:
         if preference.check is None:
             continue
-        outcome = evaluate(preference.check, text)
-        results[preference.dimension] = outcome.outcome
+        outcome = text.outcome(preference.check)
+        results[preference.subdimension] = outcome.outcome
         if outcome.outcome == "fail" and fault is None:
             fault = Fault("check_failed", f"{preference.check.kind}: {outcome.detail}")
     return results, fault
+
+
+def program_verdicts(text: CheckedText, facets: Sequence[Facet]) -> dict[tuple[int, int], str]:
+    """What machine checks say of the text about everybody's preferences: (facet index, position) -> `followed` where the check
+    passed, `violated` where it failed. Preferences without a check, and those whose check cannot be measured on the text, are
+    left out."""
+    verdicts: dict[tuple[int, int], str] = {}
+    for facet in facets:
+        for position, preference in enumerate(facet.preferences):
+            if preference.check is not None:
+                verdict = _VERDICT_OF.get(text.outcome(preference.check).outcome)
+                if verdict is not None:
+                    verdicts[facet.index, position] = verdict
+    return verdicts
 
 
 def tokens_to_compare(text: str) -> list[str]:

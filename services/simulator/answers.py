@@ -58,7 +58,7 @@ def sound_content(request: ChatRequest, request_class: RequestClass, seed: int, 
         structured = request.schema is not None or request.json_object
         return _structured({"system": text}, request, seed, digest) if structured else text
     if request_class is RequestClass.JUDGE:
-        return _structured(judge.answer_judge(find_block(request, judge.KEYS)), request, seed, digest)
+        return _structured(judge.answer_judge(request), request, seed, digest)
     if request.schema is not None:
         return orjson.dumps(answer_schema(request, request.schema, seed, digest)).decode()
     text = (
@@ -101,7 +101,7 @@ def _off_language(content: str, request: ChatRequest, seed: int, digest: bytes) 
 
 def _replaced(value: Any, text: str) -> Any:
     if isinstance(value, dict):
-        prose = ("description", "system", "feedback", "answer")
+        prose = ("description", "system", "quote", "why", "answer")
         return {key: text if key in prose else _replaced(item, text) for key, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, text) for item in value]

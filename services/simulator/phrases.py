@@ -7,14 +7,6 @@ import msgspec
 import yaml
 
 
-class JudgeFeedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    passed: str = msgspec.field(name="pass")
-    failed: str = msgspec.field(name="fail")
-    high: str
-    middle: str
-    low: str
-
-
 class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who speaks in a system message."""
 
@@ -47,7 +39,6 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compose_labels: tuple[str, ...]
     refusals: tuple[str, ...]
     chat: tuple[str, ...]
-    judge_feedback: JudgeFeedback
 
 
 @lru_cache(maxsize=1)

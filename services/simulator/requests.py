@@ -21,7 +21,8 @@ class RequestClass(StrEnum):
 CLASS_OF_SCHEMA = {
     "preference_sets": RequestClass.AUGMENT,
     "system_message": RequestClass.COMPOSE,
-    "verdict": RequestClass.JUDGE,
+    "checklist": RequestClass.JUDGE,
+    "set_review": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.language import DETECTABLE_LANGUAGES
+from shared.domain.plan import StageKind, plan_until
 
 
 class IdleOption(msgspec.Struct, frozen=True):
@@ -29,11 +30,22 @@ def idle_options(spec: JobSpec) -> Iterator[IdleOption]:
                 f"{code!r} is no language code that detection knows, so every instruction would be rejected; write ISO 639-1 "
                 f"codes in lower case, such as en, de or zh; known: {', '.join(sorted(DETECTABLE_LANGUAGES))}",
             )
-    if spec.judge is not None and spec.respond.judge_margin is None:
+    yield from _of_judge(spec)
+
+
+def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
+    if spec.judge is None:
+        for part, name in (("respond", "minimum_followed"), ("assemble", "minimum_pair_margin")):
+            model = getattr(spec, part)
+            value = getattr(model, name)
+            if value != type(model).model_fields[name].default:
+                detail = f"{part}.{name} is {value}, but only a judge can say so; set `judge`, or leave it out"
+                yield IdleOption(f"/{part}/{name}", detail)
+    elif all(stage.kind is not StageKind.RESPOND for stage in plan_until(spec.stop_after)):
         yield IdleOption(
             "/judge",
-            "a judge is named but never asked, because respond.judge_margin is not set; set it (0.5, for example), or leave "
-            "`judge` out",
+            "a judge is named, but the job stops before there are responses to judge; let `stop_after` be respond or later, or "
+            "leave `judge` out",
         )
 
 

@@ -188,12 +188,10 @@ class RespondParameters(SpecModel):
         default=0.1, ge=0, le=0.5, description="share of the examples that have no system message: neutral answers"
     )
     minimum_followed: float = Field(
-        default=0.5, ge=0, le=1, description="with a judge: how far a response must follow its own preferences, 0 to 1"
-    )
-    judge_margin: float | None = Field(
-        default=None,
+        default=0.5,
         ge=0,
-        description="with a judge: under its system message a response must score so much above its siblings'; null asks none",
+        le=1,
+        description="with a judge: how far a response must follow its own preferences, 0 to 1; 0 asks nothing",
     )
 
 
@@ -206,7 +204,7 @@ class AssembleParameters(SpecModel):
         default=0.25,
         ge=0,
         le=1,
-        description="how much better, 0 to 1, the chosen response must follow what the other person does not want too",
+        description="with a judge: how much better, 0 to 1, the chosen response must follow what the other person does not want",
     )
 
 
@@ -220,7 +218,9 @@ class JobSpec(SpecModel):
     sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
     teacher: ModelChoice
-    judge: ModelChoice | None = Field(default=None, description="set together with `respond.judge_margin`")
+    judge: ModelChoice | None = Field(
+        default=None, description="reads every response and fills the facet matrix; null: programs alone do"
+    )
     seed: int = Field(default=0, ge=0, le=2**53)
     splits: SplitParameters = SplitParameters()
     curate: CurateParameters = CurateParameters()
@@ -239,12 +239,6 @@ class JobSpec(SpecModel):
         """Values of the preset where the spec says nothing. A stored spec says everything, so it reads back as it is."""
         preset = values.get("preset") if isinstance(values, dict) else None
         return with_preset(values, preset_values(preset)) if isinstance(preset, str) else values
-
-    @model_validator(mode="after")
-    def judge_for_margin(self) -> "JobSpec":
-        if self.respond.judge_margin is not None and self.judge is None:
-            raise ValueError("respond.judge_margin asks for a judge: set `judge` to a provider and model")
-        return self
 
     def parameters_of(self, kind: StageKind) -> dict[str, Any]:
         """The parameters of the stage of that kind, as stored with the stage."""

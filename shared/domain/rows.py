@@ -97,7 +97,9 @@ class Facet(msgspec.Struct):
     contradictions: list[Contradiction] = []
     """Statements of the response that contradict the neutral answer, as a judge quoted them."""
     scores: dict[str, float] = {}
-    """Figures of the facet matrix by name, see `services.generation.matrix`."""
+    """Figures of the facet matrix (`shared.domain.facet_matrix`): `own` (how far the response follows the facet's preferences
+    that are not moot, 0 to 1), `specificity` (mean margin over the siblings, -1 to 1), `words` (of the response); of a judged
+    response also `quote_unverified` and `contradictions_unverified`, the judge's quotes that did not stand there."""
     rejection: Rejection | None = None
     provenance: list[Provenance] = []
 

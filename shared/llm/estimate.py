@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, SamplingParameters
+from shared.domain.no_system import no_system_probability
 from shared.domain.plan import plan_until
 from shared.domain.taxonomy import Taxonomy
 from shared.llm.prices import cost_micro_usd
@@ -23,6 +24,8 @@ from shared.llm.wire import CHARACTERS_PER_TOKEN
 
 USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
+OPEN_WISHES = 0.65
+"""Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -83,11 +86,17 @@ class _Learned(msgspec.Struct):
         return self.completion / self.expected_completion if self.expected_completion else 1.0
 
 
+def neutral_answers(facets: int, judged: bool, no_system_share: float, test_share: float) -> float:
+    """Expected neutral answers per row: one each with a judge, else those that training without a system message draws."""
+    return 1.0 if judged else (1.0 - test_share) * no_system_probability(facets, no_system_share)
+
+
 def expectation(
-    request_class: str, augment: AugmentParameters, dimensions: int, instruction_characters: float
+    request_class: str, augment: AugmentParameters, dimensions: int, instruction_characters: float, neutral: float
 ) -> _Expectation:
     """The default model, before any usage is known: rough sizes of the shipped prompts, preference sets of `dimensions`
-    preferences each, system messages of some 700 characters, responses of some 1,200. Usage corrects it."""
+    preferences each, system messages of some 700 characters, responses of some 1,200, `neutral` answers per row without a
+    system message. Usage corrects it."""
     facets = augment.sets_per_instruction
     match request_class:
         case "augment":
@@ -97,12 +106,13 @@ def expectation(
         case "compose":
             return _Expectation(facets, 1800 + instruction_characters + 300 * dimensions, 700)
         case "respond":
-            return _Expectation(facets, 700 + instruction_characters, 1200)
+            answers = facets + neutral
+            return _Expectation(answers, 700 * facets / answers + instruction_characters, 1200)
         case "judge":
-            # Every response is judged under its own system message and under each sibling's.
-            return _Expectation(
-                facets * facets, 1500 + instruction_characters + 1900 + 200 * dimensions, 120 + 150 * dimensions
-            )
+            # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
+            # the neutral one.
+            items = OPEN_WISHES * facets * dimensions + 1
+            return _Expectation(facets + neutral, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 
@@ -132,7 +142,13 @@ async def estimate_job(
             else await _characters_per_token(session, project_id, choice)
         )
         learned = await _learn(session, project_id, request_class, choice, dimensions)
-        expected = expectation(request_class, spec.augment, dimensions, average_instruction_characters)
+        neutral = neutral_answers(
+            spec.augment.sets_per_instruction,
+            spec.judge is not None,
+            spec.respond.no_system_share,
+            spec.splits.test_share,
+        )
+        expected = expectation(request_class, spec.augment, dimensions, average_instruction_characters, neutral)
         calls = rows * expected.calls_per_row * learned.call_factor()
         prompt_tokens = round(calls * expected.prompt_characters * learned.prompt_factor() / per_token)
         completion_tokens = round(calls * expected.completion_characters * learned.completion_factor() / per_token)
@@ -168,7 +184,7 @@ def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
     for stage in plan_until(spec.stop_after):
         if stage.is_row_stage:
             classes.append((stage.name, stage.kind.value, spec.teacher, "/teacher"))
-        if stage.name == "respond" and spec.judge is not None and spec.respond.judge_margin is not None:
+        if stage.name == "respond" and spec.judge is not None:
             classes.append((stage.name, "judge", spec.judge, "/judge"))
     return classes
 
@@ -218,6 +234,7 @@ async def _learn(
             _augment_of(spec),
             len((taxonomy or {}).get("dimensions") or ()) or dimensions,
             float((estimate or {}).get("average_instruction_characters") or USUAL_INSTRUCTION_CHARACTERS),
+            _neutral_of(spec),
         )
         # A step that ran twice found its own answers in the cache: how many calls a row needs cannot be read from that.
         if rows and not repeated:
@@ -239,3 +256,12 @@ def _augment_of(spec: dict[str, Any]) -> AugmentParameters:
             max_tokens=(stored.get("sampling") or {}).get("max_tokens") or usual.sampling.max_tokens
         ),
     )
+
+
+def _neutral_of(spec: dict[str, Any]) -> float:
+    """Neutral answers per row of a stored spec; an earlier version asked for none."""
+    share = (spec.get("respond") or {}).get("no_system_share")
+    if share is None:
+        return 0.0
+    test_share = (spec.get("splits") or {}).get("test_share") or 0.0
+    return neutral_answers(_augment_of(spec).sets_per_instruction, spec.get("judge") is not None, share, test_share)

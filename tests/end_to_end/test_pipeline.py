@@ -12,6 +12,7 @@ import redis
 from datasets import load_dataset
 
 from services.cli.pull import pull_job
+from shared.artifacts.tables import iterate_rows
 from shared.domain.errors import MultifacetError
 from tests.end_to_end.conftest import Driver
 
@@ -50,6 +51,27 @@ def test_a_job_ends_in_data_sets_with_the_released_columns(driver: Driver, tmp_p
         rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
         assert rows.column_names == columns
         assert len(rows) > 0
+
+
+def test_with_a_judge_every_row_has_its_matrix_and_pairs_stand_by_it(driver: Driver, tmp_path: Path) -> None:
+    judge = {"provider": "simulator", "model": "simulator-large"}
+    job = driver.finished(driver.submit(seed=11, judge=judge))
+    counts_add_up(job)
+    written = pull_job(driver.client, job["id"], tmp_path, everything=True)
+    parts = [path for path in written if path.name.startswith("part-") and "respond" in str(path.parent)]
+    rows = [row for path in parts for row in iterate_rows(path)]
+    assert len(rows) == next(stage for stage in job["stages"] if stage["name"] == "respond")["ledger"]["rows_in"]
+    for row in rows:
+        assert row.neutral is not None
+        answers = {facet.index for facet in [*row.facets, row.neutral] if facet.alive}
+        assert {one.answer for one in row.matrix} == answers
+        known = {(one.answer, one.facet, one.preference) for one in row.matrix}
+        assert len(known) == len(row.matrix)
+        for facet in row.facets:
+            if facet.alive:
+                assert {(facet.index, facet.index, n) for n in range(len(facet.preferences))} <= known
+                assert facet.scores["words"] > 0
+    assert "A judge checked each response" in (tmp_path / "README.md").read_text()
 
 
 def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:

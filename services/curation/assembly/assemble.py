@@ -37,7 +37,9 @@ from services.curation.assembly.placing import (
 from shared.artifacts.tables import TableWriter, iterate_rows
 from shared.domain.errors import StepFailed
 from shared.domain.identifiers import seed_of
+from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
+from shared.domain.no_system import trains_without_system
 from shared.domain.rows import Facet, InstructionRow
 from shared.domain.splits import HeldOut, Split, SplitLevel, hold_out
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
@@ -152,6 +154,8 @@ def run(context: WholeContext) -> WholeResult:
 
     facets: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
+    margins: Counter[str] = Counter()
+    neutral: Counter[str] = Counter()
     unpaired: Counter[str] = Counter()
     total = sum(part.rows or 0 for part in parts) or None
     collection_rows: dict[Split, int] = {}
@@ -174,11 +178,17 @@ def run(context: WholeContext) -> WholeResult:
                 context.progress(done, total, "instructions assembled")
             split = Split(row.split)
             placed = [_placed(facet, split, selection.facts, held_out) for facet in selection.of(row)]
+            if row.neutral is not None:
+                neutral[row.neutral.rejection.reason if row.neutral.rejection else "made"] += 1
             if not placed:
                 continue
             origin = {"row_id": row.row_id, **origin_constants}
-            for item in placed:
-                facets[f"{split.value}/{item.level.value}"] += 1
+            without_system = _neutral_answer(row, len(placed), spec)
+            neutral["trains"] += without_system is not None
+            written = [*placed, Placed(without_system, SplitLevel.SEEN, [])] if without_system is not None else placed
+            for item in written:
+                if item.facet is not without_system:
+                    facets[f"{split.value}/{item.level.value}"] += 1
                 collection[split].write(
                     collection_record(
                         row,
@@ -194,11 +204,21 @@ def run(context: WholeContext) -> WholeResult:
                     sft_record(row, item.facet),
                     {**origin, "split_level": item.level.value, "facet_index": item.facet.index},
                 )
-            drawn = draw_pairs([item.facet for item in placed], parameters.pairing, seed, row.row_id, split)
-            if not drawn:
-                unpaired["single_facet" if len(placed) == 1 else "equal_responses_or_systems"] += 1
+            drawn = draw_pairs(
+                [item.facet for item in placed],
+                parameters.pairing,
+                seed,
+                row.row_id,
+                split,
+                matrix=row.matrix,
+                judged=spec.judge is not None,
+                minimum_margin=parameters.minimum_pair_margin,
+            )
+            margins.update(drawn.counts)
+            if not drawn.kept:
+                unpaired[_why_unpaired(len(placed), drawn.counts)] += 1
             level_of = {item.facet.index: item.level for item in placed}
-            for pair in drawn:
+            for pair in drawn.kept:
                 level = hardest((level_of[pair.own.index], level_of[pair.other.index]))
                 pairs[f"{split.value}/{level.value}"] += 1
                 pair_origin = {
@@ -236,7 +256,9 @@ def run(context: WholeContext) -> WholeResult:
         "held_out": held_out.as_json(),
         "pairing": parameters.pairing,
         "pairs": dict(sorted(pairs.items(), reverse=True)),
+        "pair_margins": {reason: margins[reason] for reason in ("below_margin", "shared_wishes", "unverified")},
         "unpaired": dict(sorted(unpaired.items())),
+        "neutral_answers": dict(sorted(neutral.items())),
         "teacher": constants["teacher"],
     }
     return WholeResult(outputs=tuple(outputs), ledger=ledger, summary=summary)
@@ -268,6 +290,23 @@ def _select(context: WholeContext, parts: Sequence[InputObject], held_out: HeldO
 def _placed(facet: Facet, split: Split, facts: TrainingFacts, held_out: HeldOut) -> Placed:
     level = facts.level_of(facet) if split is Split.TEST else SplitLevel.SEEN
     return Placed(facet, level, held_out_preferences(facet, held_out))
+
+
+def _neutral_answer(row: InstructionRow, facets: int, spec: JobSpec) -> Facet | None:
+    """The row's neutral answer where it trains as an example without a system message."""
+    neutral = row.neutral
+    if neutral is None or not neutral.alive or row.split != Split.TRAIN:
+        return None
+    wanted = trains_without_system(row.row_id, facets, spec.respond.no_system_share, spec.seed)
+    return neutral if wanted else None
+
+
+def _why_unpaired(in_row: int, margins: Mapping[str, int]) -> str:
+    if in_row == 1:
+        return "single_facet"
+    if margins:
+        return max(sorted(margins), key=lambda reason: margins[reason])
+    return "equal_responses_or_systems"
 
 
 def _constants(context: WholeContext) -> dict[str, Any]:

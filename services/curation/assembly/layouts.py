@@ -88,6 +88,8 @@ COLLECTION_SCHEMA = pa.schema(
         ("prompt", _TEXT),
         ("output", _TEXT),
         ("finish_reason", _TEXT),
+        ("moot_preferences", pa.list_(pa.int64())),
+        ("contradictions", pa.list_(pa.struct([("answer_quote", _TEXT), ("reference_quote", _TEXT)]))),
         ("scores", pa.list_(pa.struct([("name", _TEXT), ("value", pa.float64())]))),
         ("teacher", _TEXT),
         ("teacher_provider", _TEXT),
@@ -179,6 +181,10 @@ def collection_record(
         "system_form": facet.system_form,
         "system_role": facet.system_role,
         "finish_reason": facet.finish_reason,
+        "moot_preferences": facet.moot,
+        "contradictions": [
+            {"answer_quote": one.answer_quote, "reference_quote": one.reference_quote} for one in facet.contradictions
+        ],
         "scores": [{"name": name, "value": value} for name, value in sorted(facet.scores.items())],
         "provenance": [{field: getattr(made, field) for field in made.__struct_fields__} for made in facet.provenance],
         **constants,
@@ -199,7 +205,7 @@ def sft_record(row: InstructionRow, facet: Facet) -> dict[str, Any]:
             }
             for entry in facet.preferences
         ],
-        "system": facet.system,
+        "system": facet.system or "",
         "prompt": row.instruction,
         "output": facet.response,
     }

@@ -176,7 +176,7 @@ def instruction_row(number: int) -> InstructionRow:
             ],
             system=f"You are helper {number}.",
             response=f"Answer {number} of facet {index}. " + ("Needle" if number % 50 == 7 else "Hay"),
-            check_results={"style": "pass"},
+            check_results={"conciseness": "pass"},
         )
         for index in range(2)
     ]

@@ -53,7 +53,7 @@ async def test_a_row_comes_whole(client: httpx2.AsyncClient, state: ApiState, tm
     first, second = row["facets"]
     assert row["instruction"] == "Question number 3?"
     assert first["preferences"][0]["check"] == {"kind": "maximum_words", "parameters": {"words": 50}}
-    assert first["check_results"] == {"style": "pass"}
+    assert first["check_results"] == {"conciseness": "pass"}
     assert first["rejection"] is None
     assert second["rejection"]["reason"] == "too_similar"
 

@@ -58,8 +58,8 @@ async def test_a_job_of_an_uploaded_file_is_accepted(client: httpx2.AsyncClient)
         ({"teacher": {"provider": "nobody", "model": "m"}}, "/teacher/provider"),
         ({"teacher": {"provider": "simulator", "model": "gpt-9"}}, "/teacher/model"),
         ({"teacher": {"provider": "simulator"}}, "/teacher/model"),
-        ({"judge": {"provider": "nobody", "model": "m"}, "respond": {"judge_margin": 0.5}}, "/judge/provider"),
-        ({"judge": {"provider": "simulator", "model": "simulator-large"}}, "/judge"),
+        ({"judge": {"provider": "nobody", "model": "m"}}, "/judge/provider"),
+        ({"judge": {"provider": "simulator", "model": "simulator-large"}, "stop_after": "compose"}, "/judge"),
         ({"curate": {"languages": ["en", "EN"]}}, "/curate/languages/1"),
         ({"sources": [{"bundled": "demo", "hub_split": "test"}]}, "/sources/0/hub_split"),
         ({"sources": []}, "/sources"),
@@ -83,7 +83,7 @@ async def test_a_job_of_an_uploaded_file_is_accepted(client: httpx2.AsyncClient)
         ({"deadline_seconds": 10**12}, "/deadline_seconds"),
         ({"seed": -1}, "/seed"),
         ({"name": "a\0b"}, "/name"),
-        ({"respond": {"judge_margin": 1}}, ""),
+        ({"respond": {"minimum_followed": 0.7}}, "/respond/minimum_followed"),
     ],
 )
 async def test_bad_specs_are_refused_at_the_fault(

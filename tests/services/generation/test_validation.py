@@ -3,16 +3,18 @@
 import pytest
 
 from services.generation.validation import (
+    CheckedText,
     compare_responses,
     judge_completion,
     judge_text,
     long_sentences,
+    program_verdicts,
     run_checks,
     tokens_to_compare,
 )
 from shared.domain.checks import validate_check
 from shared.domain.jobs import RespondParameters
-from shared.domain.rows import InstructionRow, Preference
+from shared.domain.rows import Facet, InstructionRow, Preference
 from shared.llm.protocol import Completion
 from tests.support.fake_models import completion_of
 
@@ -97,16 +99,28 @@ def test_checks_are_run_and_the_first_failure_is_named() -> None:
     short = validate_check("maximum_words", {"words": 3})
     include = validate_check("must_include", {"phrases": ["tree"]})
     preferences = [
-        Preference("style", "s", "k", "d", "p", "", short),
-        Preference("depth", "s", "k", "d", "p", "", include),
-        Preference("tone", "s", "k", "d", "p"),
+        Preference("style", "length", "k", "d", "p", "", short),
+        Preference("style", "wording", "k", "d", "p", "", include),
+        Preference("style", "tone", "k", "d", "p"),
     ]
-    results, fault = run_checks("Prune the tree in winter.", preferences)
-    assert results == {"style": "fail", "depth": "pass"}
+    results, fault = run_checks(CheckedText("Prune the tree in winter."), preferences)
+    assert results == {"length": "fail", "wording": "pass"}
     assert fault is not None
     assert fault.reason == "check_failed"
     assert fault.detail.startswith("maximum_words: ")
-    assert run_checks("The tree.", preferences) == ({"style": "pass", "depth": "pass"}, None)
+    assert run_checks(CheckedText("The tree."), preferences) == ({"length": "pass", "wording": "pass"}, None)
+
+
+def test_everybodys_checks_are_run_on_an_answer_and_what_cannot_be_measured_is_left_open() -> None:
+    short = Preference("style", "length", "k", "d", "p", "", validate_check("maximum_words", {"words": 3}))
+    simple = Preference("style", "level", "k", "d", "p", "", validate_check("reading_level_at_most", {"grade": 6}))
+    long = Preference("style", "length", "k", "d", "q", "", validate_check("minimum_words", {"words": 5}))
+    facets = [Facet(0, [simple, short]), Facet(2, [long, Preference("style", "tone", "k", "d", "p"), short])]
+    assert program_verdicts(CheckedText("Prune the tree in winter."), facets) == {
+        (0, 1): "violated",
+        (2, 0): "followed",
+        (2, 2): "violated",
+    }
 
 
 def test_responses_above_the_similarity_are_too_alike() -> None:

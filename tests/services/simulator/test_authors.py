@@ -1,4 +1,4 @@
-"""What the classes augment, compose and judge make: slots, sentences, lengths, verdicts."""
+"""What the classes augment and compose make: slots, sentences, lengths."""
 
 import re
 from itertools import combinations
@@ -9,12 +9,11 @@ import pytest
 
 from services.simulator.augment import answer_augment
 from services.simulator.compose import answer_compose
-from services.simulator.judge import answer_judge
 from services.simulator.phrases import load_phrases
 from services.simulator.respond import answer_respond
 from services.simulator.server import Simulator
 from services.simulator.words import words_of
-from shared.domain.checks import canonical_sentence, find_checks, validate_check
+from shared.domain.checks import canonical_sentence, find_checks
 from shared.domain.similarity import rouge_l
 from shared.domain.taxonomy import default_taxonomy, seed_check
 from tests.services.simulator.support import INSTRUCTION, ask, block_body, running
@@ -206,34 +205,3 @@ async def test_block_is_found_in_a_repair_round_and_around_fences_in_the_instruc
     async with running(Simulator()) as url:
         answer = orjson.loads(await ask(url, body, "augment"))
     assert [len(one["preferences"]) for one in answer["sets"]] == [4, 4, 4]
-
-
-def test_judge_scores_a_failed_check_lowest_and_a_passed_one_highest() -> None:
-    check = validate_check("maximum_words", {"words": 5})
-    preference = {"preference": "brevity", "description": f"Little text. {canonical_sentence(check)}"}
-    scores = [
-        answer_judge({"response": text, "preferences": [preference]})["verdicts"][0]["score"]
-        for text in ("Water them at dawn.", "Water them at dawn and at dusk and at noon.")
-    ]
-    assert scores == [5, 1]
-
-
-def test_own_preferences_score_higher_than_those_of_siblings() -> None:
-    own, others = [], []
-    for pick in range(10):
-        slots = three_sets(pick)
-        answer = answer_augment({"instruction": INSTRUCTION, "slots": slots}, 0, bytes([pick]))
-        descriptions = [[one["description"] for one in made["preferences"]] for made in answer["sets"]]
-        required = [[s["check_sentence"] for s in slots if s["set"] == n and s["check_sentence"]] for n in range(3)]
-        for number in range(3):
-            system = answer_compose(
-                {"form": "prose", "descriptions": descriptions[number], "required_sentences": required[number]},
-                0,
-                bytes([pick, number]),
-            )
-            response = answer_respond(system, INSTRUCTION, 0, bytes([pick, number]))
-            for judged in range(3):
-                block = {"instruction": INSTRUCTION, "response": response, "preferences": descriptions[judged]}
-                scores = [verdict["score"] for verdict in answer_judge(block)["verdicts"]]
-                (own if judged == number else others).append(sum(scores) / len(scores))
-    assert sum(own) / len(own) > sum(others) / len(others) + 1

@@ -15,8 +15,8 @@ from services.simulator.server import Simulator
 from tests.services.simulator.support import ask, block_body, body_of, plan_of, post, running, settled
 
 CHAT = RequestClass.CHAT
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": {"type": "object"}}}
-JUDGE_BLOCK = {"instruction": "x", "system": "y", "response": "brisk prose", "preferences": ["brisk prose"]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "checklist", "schema": {"type": "object"}}}
+JUDGE_BLOCK = {"instruction": "x", "answer": "brisk prose", "items": [{"item": 0, "wish": "brisk prose"}]}
 
 
 async def answer_under(
@@ -100,7 +100,7 @@ async def test_faults_of_the_answer_itself() -> None:
     with pytest.raises(orjson.JSONDecodeError):
         orjson.loads(content(malformed))
     _, _, invalid = await answer_under("invalid_answer", body, "judge")
-    assert "verdicts" not in orjson.loads(content(invalid))
+    assert "items" not in orjson.loads(content(invalid))
     _, _, cut = await answer_under("truncated_answer", body_of(), "respond")
     assert orjson.loads(cut)["choices"][0]["finish_reason"] == "length"
     _, _, refused = await answer_under("refusal_field", body_of(), "respond")

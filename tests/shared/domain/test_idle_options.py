@@ -18,7 +18,12 @@ def pointers(**changes: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"judge": MODEL}, ["/judge"]),
+        ({"judge": MODEL, "stop_after": "compose"}, ["/judge"]),
+        ({"respond": {"minimum_followed": 0.7}}, ["/respond/minimum_followed"]),
+        (
+            {"respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
+            ["/respond/minimum_followed", "/assemble/minimum_pair_margin"],
+        ),
         ({"curate": {"languages": ["english"]}}, ["/curate/languages/0"]),
         ({"curate": {"languages": ["de", "EN", "yue", "sh", ""]}}, [f"/curate/languages/{n}" for n in (1, 2, 3, 4)]),
         ({"sources": [{"bundled": "demo", "hub_split": "test"}]}, ["/sources/0/hub_split"]),
@@ -37,7 +42,10 @@ def test_options_without_effect_are_named(changes: dict[str, Any], expected: lis
     "changes",
     [
         {},
-        {"judge": MODEL, "respond": {"judge_margin": 0}},
+        {"judge": MODEL},
+        {"judge": MODEL, "stop_after": "respond"},
+        {"judge": MODEL, "respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
+        {"respond": {"minimum_followed": 0.5, "no_system_share": 0}},
         {"curate": {"languages": ["de", "en", "zh"]}},
         {"sources": [{"hub": "a/b", "hub_config": "x", "hub_split": "test", "hub_revision": "main"}]},
         {"sources": [{"bundled": "demo", "hub_split": "train", "format": "jsonl"}]},
@@ -49,7 +57,8 @@ def test_options_with_effect_are_left_alone(changes: dict[str, Any]) -> None:
 
 def test_what_to_set_is_said() -> None:
     spec = {"sources": [{"file": "f", "hub_split": "test"}], "teacher": MODEL, "judge": MODEL}
-    split, language, judge = idle_options(JobSpec.model_validate(spec | {"curate": {"languages": ["english"]}}))
+    changes = {"curate": {"languages": ["english"]}, "stop_after": "augment"}
+    split, language, judge = idle_options(JobSpec.model_validate(spec | changes))
     assert "leave it out, or set `hub`" in split.detail
     assert "such as en, de or zh" in language.detail
-    assert "set it (0.5, for example)" in judge.detail
+    assert "let `stop_after` be respond or later" in judge.detail

@@ -32,7 +32,7 @@ def test_the_smallest_spec_fills_every_default_and_survives_a_round_trip() -> No
         ({"budget_usd": 0}, ("budget_usd",), "greater_than"),
         ({"max_reject_rate": 1.5}, ("max_reject_rate",), "less_than_equal"),
         ({"stop_after": "train"}, ("stop_after",), "enum"),
-        ({"respond": {"judge_margin": 0.5}}, (), "value_error"),
+        ({"respond": {"minimum_followed": 1.5}}, ("respond", "minimum_followed"), "less_than_equal"),
         ({"assemble": {"pairing": "all"}}, ("assemble", "pairing"), "literal_error"),
         ({"assemble": {"test_instruction_share": 0.1}}, ("assemble", "test_instruction_share"), "extra_forbidden"),
         ({"splits": {"test_share": 1}}, ("splits", "test_share"), "less_than"),
@@ -76,11 +76,6 @@ def test_a_spec_is_frozen() -> None:
     spec = JobSpec.model_validate(SMALLEST)
     with pytest.raises(ValidationError, match="frozen"):
         spec.seed = 1  # type: ignore[misc]
-
-
-def test_a_judge_makes_the_margin_meaningful() -> None:
-    spec = JobSpec.model_validate(SMALLEST | {"judge": TEACHER, "respond": {"judge_margin": 0.5}})
-    assert spec.respond.judge_margin == 0.5
 
 
 def test_the_refusal_of_two_places_names_them() -> None:

@@ -5,7 +5,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from shared.domain.errors import InputRefused
-from shared.domain.jobs import JobSpec, ModelChoice, RespondParameters, Source
+from shared.domain.jobs import JobSpec, ModelChoice, Source
 from shared.domain.plan import StageKind
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
 from shared.llm.estimate import Estimate, estimate_job
@@ -21,7 +21,7 @@ def _spec(**changes: object) -> JobSpec:
     )
 
 
-LEARNED_SPEC = _spec(stop_after=StageKind.RESPOND)
+LEARNED_SPEC = _spec(stop_after=StageKind.RESPOND, respond={"no_system_share": 0})
 ROWS = 40
 
 
@@ -38,9 +38,10 @@ async def test_before_any_job_every_calling_stage_has_figures(bench: Bench) -> N
     assert [(stage.stage, stage.calls) for stage in found.stages] == [
         ("augment", 100),
         ("compose", 300),
-        ("respond", 300),
+        # A third of the training instructions give an example without a system message, so that a tenth of all examples has none.
+        ("respond", 330),
     ]
-    assert found.calls == 700
+    assert found.calls == 730
     assert found.cost_micro_usd == sum(stage.cost_micro_usd or 0 for stage in found.stages) > 0
     assert found.characters_per_token == 4.0
     assert not any(stage.learned for stage in found.stages)
@@ -59,7 +60,7 @@ async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench
     async def calls(**augment: object) -> list[tuple[str, int]]:
         return [(stage.stage, stage.calls) for stage in (await _estimate(bench, _spec(augment=augment), 10)).stages]
 
-    assert await calls(sets_per_instruction=9) == [("augment", 20), ("compose", 90), ("respond", 90)]
+    assert await calls(sets_per_instruction=9) == [("augment", 20), ("compose", 90), ("respond", 99)]
     assert (await calls(sets_per_instruction=9, set_sizes={1: 1}))[0] == ("augment", 10)
     assert (await calls(sets_per_instruction=3, set_sizes={6: 1}))[0] == ("augment", 10)
     assert (await calls(sets_per_instruction=4, set_sizes={6: 1}))[0] == ("augment", 20)
@@ -67,11 +68,18 @@ async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench
 
 async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:
     judge = ModelChoice(provider="fake", model="unpriced")
-    found = await _estimate(bench, _spec(judge=judge, respond=RespondParameters(judge_margin=0.5)), 10)
-    assert found.stages[-1].request_class == "judge"
-    assert found.stages[-1].calls == 90
+    found = await _estimate(bench, _spec(judge=judge), 10)
+    assert [(stage.request_class, stage.calls) for stage in found.stages[-2:]] == [("respond", 40), ("judge", 40)]
     assert found.stages[-1].cost_micro_usd is None
     assert found.cost_micro_usd is None
+
+
+async def test_the_share_without_system_messages_and_the_test_split_say_how_many_neutral_answers_there_are(
+    bench: Bench,
+) -> None:
+    for respond, test_share, calls in (({"no_system_share": 0}, 0.1, 300), ({"no_system_share": 0.25}, 0.5, 350)):
+        spec = _spec(stop_after="respond", respond=respond, splits={"test_share": test_share})
+        assert (await _estimate(bench, spec, 100)).stages[-1].calls == calls
 
 
 async def test_an_unknown_model_is_refused(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from tests.support.fake_models import block_of
 SHIPPED = [
     ("services.augmentation", "preference_sets"),
     ("services.composition", "system_message"),
-    ("services.generation", "verdict"),
+    ("services.generation", "checklist"),
 ]
 
 

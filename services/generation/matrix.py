@@ -1,0 +1,169 @@
+"""The facet matrix of one row while its answers settle: filled by programs and, where there is one, a judge; and what follows
+from it for each answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from services.generation.checklist import Answer, Checked, Checklist
+from shared.domain.facet_matrix import FacetMatrix
+from shared.domain.prose import words
+from shared.domain.rows import NEUTRAL_INDEX, Contradiction, Facet, Verdict
+from shared.stages.facets import Fault
+
+
+class GivenAnswer(Protocol):
+    """An answer as the stage holds it. `programs`: what machine checks say of it, see `validation.program_verdicts`."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def programs(self) -> Mapping[tuple[int, int], str]: ...
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What a facet keeps of the matrix, see the fields of `Facet`."""
+
+    moot: list[int] = []
+    contradictions: list[Contradiction] = []
+    scores: dict[str, float] = {}
+
+
+class MatrixGate:
+    """Looks at all answers of a row that stand, and names the faults of those that cannot stand beside the others.
+
+    `verdicts` are those of the latest look, `figures` (by facet index) of the latest look at that facet's answer. Without a
+    checklist the matrix holds what programs say, nothing is asked and nobody is at fault.
+    """
+
+    def __init__(self, facets: Sequence[Facet], checklist: Checklist | None, minimum_followed: float) -> None:
+        self.verdicts: list[Verdict] = []
+        self.figures: dict[int, Figures] = {}
+        self._facets = facets
+        self._checklist = checklist
+        self._minimum_followed = minimum_followed
+        self._told_moot = False
+
+    async def look(self, answers: Mapping[int, GivenAnswer]) -> Mapping[int, Fault]:
+        """Faults by facet index, NEUTRAL_INDEX for the neutral answer.
+
+        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`. `moot_facet`
+        (final): every answer follows all that this person wants anyway; told once, and only when no answer is to be replaced,
+        since it rests on all of them. `outvoted` (final, of the neutral answer): every other answer contradicts it, so it is
+        the one that errs, and the contradictions do not count. The faults of the judge's calls; those about the neutral answer
+        are final.
+        """
+        checked: dict[int, Checked] = {}
+        faults: dict[int, Fault] = {}
+        if self._checklist is not None and answers.keys() - {NEUTRAL_INDEX}:
+            neutral = answers.get(NEUTRAL_INDEX)
+            results = await self._checklist.judge(
+                [Answer(index, one.text, one.attempt, one.programs) for index, one in answers.items()],
+                None if neutral is None else neutral.text,
+            )
+            for index, result in results.items():
+                if not isinstance(result, Fault):
+                    checked[index] = result
+                elif index == NEUTRAL_INDEX:
+                    # A new neutral answer would be another reference than the one that all answers were compared with.
+                    faults[index] = Fault(result.reason, result.detail, final=True)
+                else:
+                    faults[index] = result
+        self.verdicts = _verdicts(self._facets, answers, checked)
+        matrix = FacetMatrix(self._facets, self.verdicts)
+        breaking = self._breaking(answers, checked, faults)
+        for index, one in answers.items():
+            self.figures[index] = _figures(matrix, index, one.text, checked.get(index), breaking.get(index, []))
+        if self._checklist is None:
+            return {}
+        for index in checked.keys() - {NEUTRAL_INDEX}:
+            fault = _broken_fact(breaking.get(index, [])) or self._ignored(matrix, index, answers[index])
+            if fault is not None:
+                faults[index] = fault
+        if not faults.keys() - {NEUTRAL_INDEX} and not self._told_moot:
+            self._told_moot = True
+            for index in checked.keys() - {NEUTRAL_INDEX}:
+                if matrix.is_moot(index):
+                    faults[index] = Fault("moot_facet", "every answer follows all of its preferences", final=True)
+        return faults
+
+    def _breaking(
+        self, answers: Mapping[int, GivenAnswer], checked: Mapping[int, Checked], faults: dict[int, Fault]
+    ) -> dict[int, list[Contradiction]]:
+        """Contradictions that count, by facet index; the neutral answer is added to `faults` where all others contradict it."""
+        if NEUTRAL_INDEX not in answers:
+            return {}
+        found = {index: one.contradictions for index, one in checked.items() if index != NEUTRAL_INDEX}
+        if len(found) > 1 and all(found.values()):
+            faults[NEUTRAL_INDEX] = Fault("outvoted", f"all {len(found)} other answers contradict it", final=True)
+            return {}
+        return found if NEUTRAL_INDEX not in faults else {}
+
+    def _ignored(self, matrix: FacetMatrix, index: int, answer: GivenAnswer) -> Fault | None:
+        """`ignored_preference`: the answer does not follow its own preferences. Two ways:
+
+        their mean utility, moot ones left out, is below `minimum_followed` (halves count: with the default of 0.5 an answer that
+        follows two of four passes); or one of them is violated although an answer that was not asked for it follows it. A
+        wish that nobody's answer follows may not fit the instruction, so it counts in the mean alone; one that comes about
+        unasked and is missing where it was asked for was ignored. What programs decide is left to `enforce_checks` there. A
+        minimum of 0 asks for neither.
+        """
+        if not self._minimum_followed:
+            return None
+        own = matrix.own_score(index)
+        if own is not None and own < self._minimum_followed:
+            return Fault(
+                "ignored_preference",
+                f"follows its own preferences to {own:.2f}; at least {self._minimum_followed:.2f} is asked for",
+            )
+        ignored = [position for position in matrix.ignored(index) if (index, position) not in answer.programs]
+        if ignored:
+            return Fault("ignored_preference", f"violates preference {ignored[0]}, which an answer for others follows")
+        return None
+
+
+def _broken_fact(contradictions: Sequence[Contradiction]) -> Fault | None:
+    if not contradictions:
+        return None
+    return Fault("broken_fact", f"{len(contradictions)} statements contradict the neutral answer")
+
+
+def _verdicts(
+    facets: Sequence[Facet], answers: Mapping[int, GivenAnswer], checked: Mapping[int, Checked]
+) -> list[Verdict]:
+    """All known entries of the matrix, answer by answer, the neutral one last."""
+    verdicts = []
+    for index in sorted(answers, key=lambda index: (index == NEUTRAL_INDEX, index)):
+        programs = answers[index].programs
+        judged = checked[index].verdicts if index in checked else {}
+        for facet in facets:
+            for position in range(len(facet.preferences)):
+                entry = (facet.index, position)
+                if entry in programs:
+                    verdicts.append(Verdict(index, *entry, programs[entry], "program"))
+                elif entry in judged:
+                    verdict, quote = judged[entry]
+                    verdicts.append(Verdict(index, *entry, verdict, "judge", quote))
+    return verdicts
+
+
+def _figures(
+    matrix: FacetMatrix, index: int, text: str, checked: Checked | None, contradictions: list[Contradiction]
+) -> Figures:
+    scores: dict[str, float] = {"words": len(words(text))}
+    if checked is not None:
+        scores["quote_unverified"] = checked.quote_unverified
+        scores["contradictions_unverified"] = checked.contradictions_unverified
+    if index == NEUTRAL_INDEX:
+        return Figures(scores=scores)
+    own, specificity = matrix.own_score(index), matrix.facet_specificity(index)
+    if own is not None:
+        scores["own"] = own
+    if specificity is not None:
+        scores["specificity"] = specificity
+    return Figures(matrix.moot(index), contradictions, scores)

@@ -11,6 +11,9 @@ from shared.audit import Audit, Comparison, Finding, audit_data, compare, load_d
 from shared.audit.page import figure_text, interval_text, render_audit
 from shared.domain.errors import MultifacetError
 
+WIDE = 120
+"""Characters of a terminal from which on the table also shows what was counted and the limits."""
+
 _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "not_applicable": "bright_black"}
 
 
@@ -56,16 +59,18 @@ def print_audit(audit: Audit, console: Console) -> None:
         + (f", {audit.unreadable:,} rows unreadable" if audit.unreadable else "")
         + (" [yellow](made with the simulator)[/yellow]" if audit.simulated else "")
     )
-    table = Table("measure", "figure", "95% interval", "n", "doubtful / bad", "verdict", header_style="bold")
+    wide = console.width >= WIDE
+    more = ("n", "doubtful / bad") if wide else ()
+    table = Table("measure", "figure", "95% interval", *more, "verdict", header_style="bold")
     for section in audit.sections:
         table.add_section()
         for found in section.findings:
+            detail = (f"{found.n:,} {found.unit}" if found.n else "", found.threshold) if wide else ()
             table.add_row(
                 escape(found.title),
                 figure_text(found.estimate),
                 interval_text(found.interval),
-                f"{found.n:,} {found.unit}" if found.n else "",
-                found.threshold,
+                *detail,
                 f"[{_COLOURS[found.verdict]}]{found.verdict.replace('_', ' ')}[/]",
             )
     console.print(table)

@@ -121,13 +121,34 @@ def load_data(path: Path, benchmarks: Sequence[Path] = (), *, most: int = MOST_R
     )
 
 
-def prompts_of(data: AuditData, files: Sequence[Path]) -> Iterator[str]:
-    """The instruction of every row of some of the set's files (of the reward layout the whole input), in order."""
+def prompts_of(data: AuditData, files: Sequence[Path], *, unseen_only: bool = False) -> Iterator[str]:
+    """The instruction of every row of some of the set's files, in order; of the reward layout the input's last line.
+
+    With `unseen_only`, rows that a collection holds back from a training instruction on purpose (`instruction_in_train`, in
+    a column or in the `provenance.parquet` beside) are left out.
+    """
     column = "input" if data.layout == "reward" else "prompt"
+    held_back = _held_back(data) if unseen_only and len(files) == 1 and data.provenance_beside else frozenset()
     for file in files:
-        for fields in _records(file, (column,)):
-            if fields is not None and isinstance(fields.get(column), str):
-                yield fields[column]
+        for position, fields in enumerate(_records(file, (column, "instruction_in_train"))):
+            if fields is None or not isinstance(fields.get(column), str):
+                continue
+            if unseen_only and (fields.get("instruction_in_train") or position in held_back):
+                continue
+            yield _last_line(fields[column]) if data.layout == "reward" else fields[column]
+
+
+def _held_back(data: AuditData) -> frozenset[int]:
+    """Rows of the test file whose instruction is in the training file too, as the provenance says."""
+    file = data.test[0].with_name("provenance.parquet")
+    needed = ("split", "row", "instruction_in_train")
+    if not set(needed) <= set(parquet_columns(file, str(file))):
+        return frozenset()
+    return frozenset(
+        int(fields["row"])
+        for fields in _records(file, needed)
+        if fields is not None and fields["split"] == "test" and fields["instruction_in_train"]
+    )
 
 
 def layout_of_columns(columns: Sequence[str]) -> Layout | None:
@@ -225,10 +246,8 @@ def _row(layout: Layout, fields: Mapping[str, Any]) -> AuditRow | None:
         whole, chosen, rejected = (fields.get(name) for name in ("input", "chosen", "rejected"))
         if not (isinstance(whole, str) and isinstance(chosen, str) and isinstance(rejected, str)):
             return None
-        # System message and instruction cannot be told apart where either has several lines; the last line is the
-        # instruction's in any case, and siblings share it.
-        cluster = whole.rstrip().rpartition("\n")[2].strip()
-        return AuditRow(cluster, whole, chosen=chosen, rejected=rejected)
+        instruction = _last_line(whole)
+        return AuditRow(instruction, instruction, chosen=chosen, rejected=rejected)
     prompt, system = fields.get("prompt"), fields.get("system")
     if not isinstance(prompt, str) or not isinstance(system, str):
         return None
@@ -256,6 +275,12 @@ def _row(layout: Layout, fields: Mapping[str, Any]) -> AuditRow | None:
     )
 
 
+def _last_line(text: str) -> str:
+    """System message and instruction of a reward input cannot be told apart where either has several lines; the last line
+    is the instruction's in any case, and siblings share it."""
+    return text.rstrip().rpartition("\n")[2].strip()
+
+
 def _entries(given: Any, details: Any) -> tuple[Entry, ...]:
     found = []
     for position, item in enumerate(given if isinstance(given, list) else ()):
@@ -272,7 +297,7 @@ def _answer(turns: Any) -> str | None:
     """The last assistant turn of a conversation, or a plain text."""
     if isinstance(turns, str):
         return turns
-    for turn in reversed(turns if isinstance(turns, list) else ()):
+    for turn in reversed(turns) if isinstance(turns, list) else ():
         if isinstance(turn, Mapping) and turn.get("role") == "assistant" and isinstance(turn.get("content"), str):
             return str(turn["content"])
     return None

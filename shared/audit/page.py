@@ -36,7 +36,8 @@ def figure_text(value: float | None, *, signed: bool = False) -> str:
     """A figure with three decimals, a dash for None."""
     if value is None:
         return "–"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
+    rounded = round(value, 3) + 0.0  # no -0.000
+    return f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -45,7 +46,7 @@ def interval_text(interval: Interval | None) -> str:
         return "–"
     if interval.low is None or interval.high is None:
         return interval.method.replace("_", " ")
-    return f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{figure_text(interval.low)} to {figure_text(interval.high)}"
 
 
 def differs(interval: Interval) -> bool:

@@ -34,6 +34,8 @@ GENERAL_RESAMPLES = 399
 
 _WORKING_CORRELATION = 0.3
 """Of observations within a cluster, for the degrees of freedom alone: large clusters tell less than their size says."""
+_ROUNDING = 1e-12
+"""A standard error of a mean that is smaller, beside its largest value, is what sums of opposite values leave behind."""
 _LEAST_CORRELATION = 0.1
 """Of rare events within a cluster, where fewer than BOOTSTRAP_FROM clusters hold too few of them to estimate it."""
 
@@ -107,7 +109,7 @@ def cluster_mean_interval(values: Values, clusters: Clusters, *, level: float = 
         effective = len(observed) / effect * (normal / quantile) ** 2
         low, high = _wilson(mean, effective, normal)
         return Interval(mean, low, high, level, count, "wilson_clustered")
-    if variance <= 0:
+    if variance <= (_ROUNDING * float(np.abs(observed).max())) ** 2:
         return Interval(mean, None, None, level, count, "no_variation")
     half = quantile * sqrt(variance)
     method = "bootstrap_t_clustered" if bootstrapped else "t_clustered"
@@ -182,7 +184,9 @@ def bootstrap_interval(
         return Interval(estimate, None, None, level, clusters, "no_variation")
     low, high = (float(bound) for bound in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
     if reflected:
-        return Interval(estimate, 2 * estimate - high, 2 * estimate - low, level, clusters, "bootstrap_reflected")
+        # Where the shift is larger than the spread the reflected percentiles leave the estimate out.
+        low, high = min(2 * estimate - high, estimate), max(2 * estimate - low, estimate)
+        return Interval(estimate, low, high, level, clusters, "bootstrap_reflected")
     return Interval(estimate, low, high, level, clusters, "bootstrap_percentile")
 
 

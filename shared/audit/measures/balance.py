@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 
 from shared.audit.data import AuditData
@@ -40,12 +41,15 @@ def _entropy(used: list[tuple[str, tuple[str, str], str | None]]) -> Finding:
         shares = filled[filled > 0] / filled.sum()
         return float(-(shares * np.log(shares)).sum() / np.log(len(categories))) if len(categories) > 1 else 0.0
 
+    interval = bootstrap_interval(spread, count, reflected=True)
+    if interval.high is not None and interval.high > 1:
+        interval = msgspec.structs.replace(interval, high=1.0)
     totals = Counter(f"{dimension} / {name}" for _, (dimension, name), _ in used)
     poles = any(pole is not None for _, _, pole in used)
     return finding(
         "coverage_entropy",
         "Spread over subdimensions",
-        bootstrap_interval(spread, count, reflected=True),
+        interval,
         len(used),
         "preferences",
         SPREAD,

@@ -33,21 +33,26 @@ def _splits(data: AuditData) -> Finding:
     with TemporaryDirectory() as folder:
         held = Path(folder) / "test.jsonl"
         with held.open("wb") as file:
-            for prompt in _different(prompts_of(data, data.test)):
+            for prompt in _different(prompts_of(data, data.test, unseen_only=True)):
                 file.write(orjson.dumps({"prompt": prompt}, option=orjson.OPT_APPEND_NEWLINE))
         if not held.stat().st_size:
             return not_applicable(name, title, "the test split is empty")
-        return _overlap(name, title, [held], prompts_of(data, data.train), SPLITS)
+        note = "all rows read; test rows of a training instruction that are held back on purpose are left out"
+        return _overlap(name, title, [held], prompts_of(data, data.train), SPLITS, note)
 
 
 def _benchmarks(data: AuditData) -> Finding:
     name, title = "benchmark_overlap", "Instructions that overlap with a benchmark"
     if not data.benchmarks:
         return not_applicable(name, title, "no benchmark file was given")
-    return _overlap(name, title, data.benchmarks, prompts_of(data, (*data.train, *data.test)), BENCHMARKS)
+    return _overlap(
+        name, title, data.benchmarks, prompts_of(data, (*data.train, *data.test)), BENCHMARKS, "all rows read"
+    )
 
 
-def _overlap(name: str, title: str, files: Sequence[Path], prompts: Iterable[str], threshold: Threshold) -> Finding:
+def _overlap(
+    name: str, title: str, files: Sequence[Path], prompts: Iterable[str], threshold: Threshold, note: str
+) -> Finding:
     known = Decontamination([(file.name, file.name, file) for file in files], RUN_WORDS)
     hits: list[float] = []
     examples: list[str] = []
@@ -57,7 +62,7 @@ def _overlap(name: str, title: str, files: Sequence[Path], prompts: Iterable[str
             if overlap is not None and len(examples) < 5:
                 examples.append(f"{_where(overlap)}: {prompt}")
     interval = cluster_mean_interval(hits, range(len(hits)))
-    return finding(name, title, interval, len(hits), "instructions", threshold, note="all rows read", examples=examples)
+    return finding(name, title, interval, len(hits), "instructions", threshold, note=note, examples=examples)
 
 
 def _where(overlap: Contamination) -> str:

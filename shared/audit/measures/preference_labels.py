@@ -110,7 +110,8 @@ def _caution(rows: list[AuditRow], title: str) -> Finding:
     if not entries:
         return not_applicable("less_caution", title, "no dimension is called harmlessness")
     observed = [
-        (cluster, bool(pattern.search(f"{entry.preference}. {entry.description}"))) for cluster, entry in entries
+        (cluster, bool(pattern.search(f"{entry.pole or ''}. {entry.preference}. {entry.description}")))
+        for cluster, entry in entries
     ]
     examples = [entry.description for (_, entry), (_, less) in zip(entries, observed, strict=True) if less]
     note = "by word rules, English only: a lower bound"

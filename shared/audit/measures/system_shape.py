@@ -9,7 +9,7 @@ from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Threshold, finding, not_applicable, share_finding
 from shared.statistics.intervals import Numbers, bootstrap_interval, cluster_codes
 
-VARIATION = Threshold(warn=0.35, bad=0.25, worse="below")
+VARIATION = Threshold(warn=0.35, bad=0.2, worse="below")
 SHAPES = Threshold(warn=0.6, bad=0.85)
 _LIST = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 _ROLE = re.compile(r"^\W*(?:you(?:'re| are)|as an?|act as|imagine (?:that )?you)\b", re.IGNORECASE)

@@ -10,7 +10,7 @@ from shared.domain.errors import InputRefused
 from shared.domain.identifiers import seed_of
 from shared.sources.readers import BadRecord, detect_format, parquet_columns, read_records
 
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 """Rows kept; of a larger set whole instructions are drawn by hash, the same ones each time."""
 
 Layout = Literal["collection", "sft", "pairs", "reward"]
@@ -84,7 +84,7 @@ class AuditData(msgspec.Struct):
 def load_data(path: Path, benchmarks: Sequence[Path] = (), *, most: int = MOST_ROWS) -> AuditData:
     """The data set in a JSONL, JSON or Parquet file, or in a folder with `train*` and `test*` files.
 
-    Memory holds twice `most` rows at most, and the largest instruction. Raises InputRefused for a missing or empty path,
+    Memory holds 1.25 `most` rows, more only for one instruction that has more. Raises InputRefused for a missing or empty path,
     files of two layouts, and a layout that is not known: the message names the columns seen and those of each known layout.
     """
     train, test = _files(path)
@@ -106,7 +106,7 @@ def load_data(path: Path, benchmarks: Sequence[Path] = (), *, most: int = MOST_R
             sample.add(row)
     if not sample.seen:
         raise InputRefused(f"{path} holds no readable row in the layout {layout}; {unreadable} rows could not be read")
-    folder = path if path.is_dir() else path.parent
+    beside = (path if path.is_dir() else path.parent) / "provenance.parquet"
     return AuditData(
         name=path.name or str(path),
         layout=layout,
@@ -115,8 +115,8 @@ def load_data(path: Path, benchmarks: Sequence[Path] = (), *, most: int = MOST_R
         unreadable=unreadable,
         train=train,
         test=test,
-        provenance_beside=(folder / "provenance.parquet").is_file(),
-        simulated=simulated,
+        provenance_beside=beside.is_file(),
+        simulated=simulated or (beside.is_file() and _simulated(beside)),
         benchmarks=tuple(benchmarks),
     )
 
@@ -136,6 +136,13 @@ def prompts_of(data: AuditData, files: Sequence[Path], *, unseen_only: bool = Fa
             if unseen_only and (fields.get("instruction_in_train") or position in held_back):
                 continue
             yield _last_line(fields[column]) if data.layout == "reward" else fields[column]
+
+
+def _simulated(provenance: Path) -> bool:
+    """Whether any row of a provenance file names the simulator as its teacher."""
+    return any(
+        fields is not None and fields.get("teacher") == "simulator" for fields in _records(provenance, ("teacher",))
+    )
 
 
 def _held_back(data: AuditData) -> frozenset[int]:
@@ -174,8 +181,8 @@ class _Sample:
         if place >= self._limit:
             return
         self._kept.append((place, row))
-        # Twice as many are let in before they are thinned out, so that thinning is rare.
-        if len(self._kept) > 2 * self._most:
+        # A quarter more are let in before they are thinned out, so that thinning is rare.
+        if len(self._kept) > 1.25 * self._most:
             self._thin()
 
     def rows(self) -> list[AuditRow]:

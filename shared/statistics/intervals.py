@@ -170,7 +170,7 @@ def bootstrap_interval(
     statistic that falls when groups repeat, as entropy does, needs them `reflected` at the estimate, which takes the
     shift back (`bootstrap_reflected`; Davison and Hinkley 1997, chapter 5.2).
 
-    For quantiles `quantile_interval` holds its level with fewer clusters.
+    For quantiles `quantile_interval` comes closer to its level with few clusters.
     """
     _require_level(level)
     if not clusters:

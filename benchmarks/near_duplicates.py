@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from services.curation.near_duplicates import NearDuplicates
-from services.curation.shingles import words_and_signs_of
+from shared.overlap.shingles import words_and_signs_of
 
 THRESHOLD = 0.8
 OPENINGS = (

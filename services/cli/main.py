@@ -168,6 +168,26 @@ def pull(
     console.print(f"{len(written)} files in {folder}")
 
 
+@app.command()
+def audit(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="one data set, or two to compare: a JSONL or Parquet file, or an export's folder"),
+    ],
+    benchmark: Annotated[
+        list[Path] | None, typer.Option(help="file whose texts must not stand in the instructions; may be repeated")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="write the page here, one HTML file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Measure what is wrong with a data set in the released layouts, ours or others'; needs no running system."""
+    from services.cli.audit import (
+        run_audit,
+    )  # its statistics take a second to import, which no other command should wait
+
+    run_audit(files, benchmark or [], out, as_json, console)
+
+
 @app.command("purge-cache")
 def purge_cache() -> None:
     """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""

@@ -17,7 +17,6 @@ from typing import IO, Any, NamedTuple, get_args
 import msgspec
 import orjson
 
-from services.curation.decontamination import Contamination, Decontamination, MatchKind
 from services.curation.harmful_intent import harmful_intent_filter
 from services.curation.near_duplicates import Match, NearDuplicates
 from services.curation.normalisation import normalise
@@ -32,6 +31,7 @@ from shared.domain.language import detect_language
 from shared.domain.ledger import Ledger
 from shared.domain.plan import shard_size
 from shared.domain.rows import HARMFUL_INTENT_TAG, ROW_SCHEMA_VERSION, InstructionRow, RejectedRow
+from shared.overlap.decontamination import Contamination, Decontamination, MatchKind
 from shared.stages.protocol import OutputObject, WholeContext, WholeResult
 
 REJECTED_TEXT_CHARACTERS = 2000

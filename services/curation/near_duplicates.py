@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash, RMinHashLSH
 
-from services.curation.shingles import (
+from shared.overlap.shingles import (
     FlatHashes,
     Hashes,
     ngram_hashes,

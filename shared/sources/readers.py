@@ -276,7 +276,8 @@ def _read_parquet(path: Path, pointer: str, columns: Collection[str] | None) -> 
     wanted = None if columns is None else [name for name in present if name in columns]
     row = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # Buffered ahead, by default, the columns of the whole file would lie in memory.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=wanted):
                 for fields in batch.to_pylist():
                     yield Record(row, fields)

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from services.curation.reporting.facts import money
 from shared.charts import Figure
+from shared.pages import report_style
 
 TEXT_LIMIT = 1600
 """Characters of a long text shown in an example."""
@@ -28,7 +29,7 @@ def render_report(values: Mapping[str, Any], figures: Mapping[str, Figure]) -> s
         .render(
             **values,
             figures={name: json_block(figure) for name, figure in figures.items()},
-            style=Markup(_package_text("report.css")),  # noqa: S704 - package data, not input
+            style=report_style(),
             scripts=scripts,
             script_hashes=[_script_hash(text) for text in scripts.values()],
         )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.curation.near_duplicates import MISS_PROBABILITY, PERMUTATIONS, Match, NearDuplicates, band_layout
-from services.curation.shingles import words_and_signs_of
+from shared.overlap.shingles import words_and_signs_of
 
 
 def jaccard(first: str, second: str) -> float:

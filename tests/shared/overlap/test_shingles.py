@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.curation.shingles import (
+from shared.overlap.shingles import (
     FlatHashes,
     ngram_hashes,
     unique_per_text,

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.curation.decontamination import Decontamination
 from shared.domain.errors import InputRefused
+from shared.overlap.decontamination import Decontamination
 
 LONG = "Explain in three steps how a canal lock lifts a ship from the lower to the upper water level"
 SHORT = "Why do leaves turn red in autumn?"

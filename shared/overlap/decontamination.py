@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.curation.shingles import FlatHashes, Hashes, ngram_hashes, subset, word_hashes
 from shared.domain.errors import InputRefused
+from shared.overlap.shingles import FlatHashes, Hashes, ngram_hashes, subset, word_hashes
 from shared.sources.readers import BadRecord, detect_format, read_records
 
 MINIMUM_WHOLE_WORDS = 4

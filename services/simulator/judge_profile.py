@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 VERDICTS = ("followed", "partly", "violated")
 """What a judge says of one wish, and the order of the rows and columns of a confusion matrix."""
-MEAN_WORDS = 100
+MEAN_WORDS = 120
 """Words of an ordinary simulated answer: a judge with a length bias is the kinder the more words an answer has above it."""
 Row = tuple[float, float, float]
 
@@ -23,7 +23,7 @@ class JudgeProfile(PlanModel):
 
     For each wish the judge finds the true verdict t and says s with probability `confusion[t][s]`, each wish apart. Then,
     for an answer of w words, what was said moves one step towards `followed` with probability
-    min(1, `length_bias` x max(0, w - 100) / 100).
+    min(1, `length_bias` x max(0, w - 120) / 100).
     """
 
     confusion: tuple[Row, Row, Row] = Field(

@@ -170,9 +170,13 @@ class _Candidate:
         misses = 0
         # Later candidates say more in one sentence.
         free = cap is None or least is not None or self.recipe.number >= 2
-        # Echoes come early, so that a short answer still follows its system message.
-        while draft.count < target and misses < _MISSES and (free or draft.size < (cap or 0)):
-            if echoes and (draft.size % 2 == 1 or (most is not None and most < _SHORT_TEXT)):
+        # Echoes come early, so that a short answer still follows its system message; all of them come where nothing bounds
+        # the length, so that no wish goes unheard.
+        unbounded = cap is None and most is None
+        while (
+            (draft.count < target or (unbounded and echoes)) and misses < _MISSES and (free or draft.size < (cap or 0))
+        ):
+            if echoes and (draft.size % 3 or (most is not None and most < _SHORT_TEXT)):
                 misses += not draft.take(echoes.pop())
                 continue
             following = self._next()

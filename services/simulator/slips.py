@@ -33,9 +33,13 @@ def load_slips() -> Slips:
     return read_stock("slips.yaml", Slips)
 
 
+_TOPICS = 3
+"""The first few topics of a text are what it is about; descriptions have many more words that look like one."""
+
+
 def worded(templates: tuple[str, ...], about: str, chance: Chance) -> str:
     """One of the wordings, on what a text is about and with numbers drawn by chance."""
-    topics = topics_of(about)
+    topics = topics_of(about)[:_TOPICS]
     topic = chance.choice(topics)
     other = chance.choice([one for one in topics if one != topic] or [topic])
     first, second = chance.randint(3, 60), chance.randint(3, 60)

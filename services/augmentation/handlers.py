@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
+from services.augmentation import review
 from services.augmentation.answers import SCHEMA, SCHEMA_NAME, PreferenceAnswer, PreferenceSets
 from services.augmentation.drawing import Drawing, drawing_of
 from services.augmentation.sampler import SetAssignment
@@ -37,6 +39,9 @@ class _Set(msgspec.Struct):
     fault: Fault | None = None
     refused: set[int] = msgspec.field(default_factory=set)
     redrawn: int = 0
+    judge_usage: Usage = msgspec.field(default_factory=Usage)
+    unreviewed: int = 0
+    """Preferences of the latest try about which the judge said nothing usable."""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -51,7 +56,8 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Give the row its facets: `sets_per_instruction` of them, each with one preference per slot or a rejection.
 
     Rejection reasons: `set_contradiction`, `malformed_preference`, `preference_does_not_fit`, `wrong_pole`,
-    `restates_instruction`, `similar_set`, `duplicate_set`, `held_out_preference`, and the codes of the model's errors.
+    `restates_instruction`, `similar_set`, `duplicate_set`, `held_out_preference`, with a judge also `wrong_level` and
+    `moot_preference`, and the codes of the models' errors.
     """
     parameters = context.spec.augment
     drawing = drawing_of(context.taxonomy, context.spec, row.language, row.tags)
@@ -72,6 +78,7 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
         if not pending:
             break
         await _ask(work, pending, settled, attempt)
+        await _review(work, pending, attempt)
         _settle(pending, settled, parameters.maximum_set_similarity)
         pending = [one for one in pending if one.fault is not None and not one.fault.final]
     row.facets = [_facet(index, sets.get(index), context) for index in range(parameters.sets_per_instruction)]
@@ -91,6 +98,12 @@ def _facet(index: int, one: _Set | None, context: RowContext) -> Facet:
         facet.provenance.append(
             provenance_of(context.stage, context.teacher, PROMPT.version, one.seed, sampling, one.usage)
         )
+    if context.judge is not None and one.judge_usage.attempts:
+        version, seed = review.PROMPT.version, context.spec.seed
+        facet.provenance.append(
+            provenance_of(f"{context.stage}:judge", context.judge, version, seed, review.SAMPLING, one.judge_usage)
+        )
+        facet.scores["unreviewed"] = float(one.unreviewed)
     if one.fault is not None:
         reject(facet, context.stage, one.fault)
     else:
@@ -183,6 +196,51 @@ async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], s
             one.fault = drawing.guard.fault(one.preferences, _sentences(one))
 
 
+async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
+    """Ask the judge, where there is one, what the sets that code found no fault with really mean."""
+    good = [one for one in pending if one.fault is None]
+    context = work.context
+    if context.judge is None or not good:
+        return
+    result = await review.review_sets(
+        context.judge,
+        work.row,
+        [(one.assignment.index, one.preferences) for one in good],
+        review.review_options_of(context.taxonomy),
+        context.spec.seed,
+        f"review:{attempt}",
+    )
+    for position, one in enumerate(good):
+        one.judge_usage.attempts += 1
+        one.judge_usage.prompt_tokens += (result.usage.prompt_tokens + position) // len(good)
+        one.judge_usage.completion_tokens += (result.usage.completion_tokens + position) // len(good)
+        one.unreviewed = sum(index == one.assignment.index for index, _ in result.incomplete)
+        findings = result.of_set(one.assignment.index)
+        if result.error is not None:
+            one.unreviewed, one.fault = len(one.preferences), result.error
+        elif findings:
+            one.fault = findings[0].fault()
+        else:
+            one.preferences = _placed(one, result)
+            if work.row.split == Split.TRAIN:
+                one.fault = work.drawing.guard.fault(one.preferences, _sentences(one))
+
+
+def _placed(one: _Set, result: review.ReviewResult) -> tuple[Preference, ...]:
+    """The set's preferences; one that the teacher coined under a name of its own gets the place that the judge found for it, as
+    long as no other preference of the set has that subdimension."""
+    names = {preference.subdimension for preference in one.preferences}
+    found: list[Preference] = []
+    for position, preference in enumerate(one.preferences):
+        place = result.placed.get((one.assignment.index, position))
+        if place is not None and not preference.pole and place.subdimension not in names - {preference.subdimension}:
+            names.add(place.subdimension)
+            found.append(structs.replace(preference, subdimension=place.subdimension, pole=place.pole))
+        else:
+            found.append(preference)
+    return tuple(found)
+
+
 def _block(instruction: str, batch: Sequence[_Set], drawing: Drawing) -> dict[str, Any]:
     slots: list[dict[str, Any]] = []
     for one in batch:
@@ -234,4 +292,8 @@ def _settle(pending: Sequence[_Set], settled: list[_Set], maximum_similarity: fl
             settled.append(one)
 
 
-HANDLERS = (RowStageHandler(StageKind.AUGMENT, augment, {"preference_sets": PROMPT.version}),)
+HANDLERS = (
+    RowStageHandler(
+        StageKind.AUGMENT, augment, {"preference_sets": PROMPT.version, review.SCHEMA_NAME: review.PROMPT.version}
+    ),
+)

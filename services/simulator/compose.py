@@ -26,13 +26,16 @@ def _woven(description: str, link: str) -> str:
     return f"{link} {lower_opening(description)}"
 
 
-def answer_compose(block: dict[str, Any], seed: int, digest: bytes) -> str:
+def answer_compose(block: dict[str, Any], seed: int, digest: bytes, added: str = "") -> str:
     """The system message. Every required sentence stands in it once, verbatim; length comes as close to
-    `target_characters` as the descriptions allow: they are never shortened, a preference would be lost. Raises
-    BadRequest for a block it cannot read."""
-    descriptions = _strings(block, "descriptions")
+    `target_characters` as the descriptions allow: they are never shortened, a preference would be lost. A `role` of the block
+    stands in the opening. `added` is text that slips in among the wishes. Raises BadRequest for a block it cannot read."""
+    descriptions = descriptions_of(block)
     required = _strings(block, "required_sentences")
     form = str(block.get("form") or "prose")
+    role = block.get("role")
+    if role is not None and not isinstance(role, str):
+        raise BadRequest("`role` of the json block must be a string or null", "messages")
     target = block.get("target_characters") or DEFAULT_TARGET
     if not isinstance(target, int | float) or isinstance(target, bool) or target < 1:
         raise BadRequest("`target_characters` of the json block must be a positive number", "messages")
@@ -51,7 +54,29 @@ def answer_compose(block: dict[str, Any], seed: int, digest: bytes) -> str:
         left = [sentence for sentence in left if sentence not in kept]
         pieces.append((body, kept))
     pieces.extend(("", [sentence]) for sentence in left)
-    return _render(pieces, form.lower(), int(target), chance)
+    if added:
+        # Not among the draws of the sound message, which stays the same around it.
+        where = generator_of(seed, digest, "added").randrange(len(pieces) + 1)
+        pieces.insert(where, (added, []))
+    return _render(pieces, form.lower(), int(target), (role or "").strip(), chance)
+
+
+def descriptions_of(block: dict[str, Any]) -> list[str]:
+    """The descriptions of the block. Raises BadRequest where they are no list of texts."""
+    return _strings(block, "descriptions")
+
+
+def _opening(voice: Voice, role: str, chance: Chance) -> str:
+    phrases = load_phrases()
+    drawn, own = chance.choice(voice.openings), chance.choice(phrases.compose_roles)
+    if not role:
+        return fill(drawn, r=own)
+    if "{r}" not in drawn:
+        # Not every voice has an opening for a role; the last one, of the role itself, has.
+        of_voice = [one for one in voice.openings if "{r}" in one]
+        drawn = chance.choice(of_voice or phrases.compose_voices[-1].openings)
+    article = "" if role.lower().startswith(("a ", "an ", "the ")) else "an " if role[:1].lower() in "aeiou" else "a "
+    return fill(drawn, r=f"{article}{role.rstrip('.')}")
 
 
 def _voice_of(form: str) -> Voice:
@@ -59,10 +84,10 @@ def _voice_of(form: str) -> Voice:
     return next((voice for voice in voices if any(part in form for part in voice.forms)), voices[-1])
 
 
-def _render(pieces: list[tuple[str, list[str]]], form: str, target: int, chance: Chance) -> str:
+def _render(pieces: list[tuple[str, list[str]]], form: str, target: int, role: str, chance: Chance) -> str:
     phrases = load_phrases()
     voice = _voice_of(form)
-    opening = fill(chance.choice(voice.openings), r=chance.choice(phrases.compose_roles))
+    opening = _opening(voice, role, chance)
     links, fillers = list(phrases.compose_links), list(voice.fillers)
     chance.shuffle(links)
     chance.shuffle(fillers)
@@ -88,7 +113,8 @@ def _render(pieces: list[tuple[str, list[str]]], form: str, target: int, chance:
     tail = " ".join([*extra, closing]).strip()
     if numbered:
         # Rules come without an introduction; what there is to add becomes rules too.
-        return "\n".join(f"{index}. {part}" for index, part in enumerate([*parts, *extra] or [opening], 1))
+        rules = [*([opening] if role or not parts else []), *parts, *extra]
+        return "\n".join(f"{index}. {part}" for index, part in enumerate(rules, 1))
     if bulleted:
         return "\n".join([opening, *(f"- {part}" for part in parts), *([tail] if tail else [])])
     if labelled:
@@ -106,7 +132,7 @@ def _render(pieces: list[tuple[str, list[str]]], form: str, target: int, chance:
         ]
         return "\n\n".join(one for one in blocks if one)
     where = chance.randint(0, len(extra))
-    first = [] if "brief" in form and parts else [opening]
+    first = [] if "brief" in form and parts and not role else [opening]
     return " ".join(part for part in [*first, *extra[:where], *parts, *extra[where:], closing] if part)
 
 

@@ -35,7 +35,7 @@ _PAUSE = re.compile(r"[,;:)]$")
 
 
 @lru_cache(maxsize=1)
-def _common_words() -> frozenset[str]:
+def common_words() -> frozenset[str]:
     """Words that the simulator's own system messages are made of: no sign of a preference."""
     phrases = load_phrases()
     stock = (
@@ -44,6 +44,7 @@ def _common_words() -> frozenset[str]:
         *phrases.compose_labels,
         *phrases.augment_leads,
         *phrases.augment_tails,
+        *(text for several in phrases.augment_intensities.values() for text in several),
         *phrases.compose_roles,
     )
     return frozenset(word for text in stock for word in words_of(text))
@@ -136,7 +137,7 @@ def _quotations(sentence: str, content: set[str], chance: Chance) -> list[str]:
 
 def echo_groups(system: str, instruction: str, chance: Chance) -> list[list[str]]:
     """For each sentence of the system message quotations from it, the longest first; none on the instruction's own words."""
-    ignored = _common_words() | set(content_words(instruction)) | {topic.lower() for topic in topics_of(instruction)}
+    ignored = common_words() | set(content_words(instruction)) | {topic.lower() for topic in topics_of(instruction)}
     groups = []
     for sentence in _SENTENCE_END.split(system):
         content = {word for word in content_words(sentence) if word not in ignored and word.isascii() and len(word) > 4}

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from services.simulator.chance import uniforms_of
+from services.simulator.judge_profile import JudgeProfile, PlanModel
 from services.simulator.requests import RequestClass
 
 REMEMBERED_BODIES = 500_000
@@ -38,10 +39,35 @@ class Fault(StrEnum):
     REFUSAL_PHRASE = "refusal_phrase"
     EMPTY_ANSWER = "empty_answer"
     OFF_LANGUAGE = "off_language"
+    CONTRADICTORY_SET = "contradictory_set"
+    MOOT_PREFERENCE = "moot_preference"
+    WRONG_POLE = "wrong_pole"
+    WRONG_LEVEL = "wrong_level"
+    DUPLICATE_SET = "duplicate_set"
+    COMMA_SPLIT_KEYWORDS = "comma_split_keywords"
+    HELD_OUT_PARAPHRASE = "held_out_paraphrase"
+    LEAKED_ANSWER = "leaked_answer"
+    RESTATED_TASK = "restated_task"
+    IGNORED_FACET = "ignored_facet"
+    BROKEN_FACT = "broken_fact"
+    INJECTED_ANSWER = "injected_answer"
 
 
-class PlanModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+CLASS_OF_SLIP: dict[Fault, RequestClass] = {
+    Fault.CONTRADICTORY_SET: RequestClass.AUGMENT,
+    Fault.MOOT_PREFERENCE: RequestClass.AUGMENT,
+    Fault.WRONG_POLE: RequestClass.AUGMENT,
+    Fault.WRONG_LEVEL: RequestClass.AUGMENT,
+    Fault.DUPLICATE_SET: RequestClass.AUGMENT,
+    Fault.COMMA_SPLIT_KEYWORDS: RequestClass.AUGMENT,
+    Fault.HELD_OUT_PARAPHRASE: RequestClass.AUGMENT,
+    Fault.LEAKED_ANSWER: RequestClass.COMPOSE,
+    Fault.RESTATED_TASK: RequestClass.COMPOSE,
+    Fault.IGNORED_FACET: RequestClass.RESPOND,
+    Fault.BROKEN_FACT: RequestClass.RESPOND,
+    Fault.INJECTED_ANSWER: RequestClass.RESPOND,
+}
+"""Slips: faults of meaning in an answer whose form is sound, and the class of request that can meet each."""
 
 
 class RateLimit(PlanModel):
@@ -75,6 +101,29 @@ class Shares(PlanModel):
     empty_answer: float = Field(default=0.0, ge=0, le=1, description="content is the empty string")
     off_language: float = Field(default=0.0, ge=0, le=1, description="an answer in another language than asked for")
 
+    contradictory_set: float = Field(
+        default=0.0, ge=0, le=1, description="augment: a wish that cannot stand beside another of its set"
+    )
+    moot_preference: float = Field(
+        default=0.0, ge=0, le=1, description="augment: a wish that any sensible answer meets"
+    )
+    wrong_pole: float = Field(default=0.0, ge=0, le=1, description="augment: a description of the opposite pole")
+    wrong_level: float = Field(
+        default=0.0, ge=0, le=1, description="augment: a description of another subdimension of the dimension"
+    )
+    duplicate_set: float = Field(default=0.0, ge=0, le=1, description="augment: a set says what another set says")
+    comma_split_keywords: float = Field(default=0.0, ge=0, le=1, description="augment: keywords that are a list")
+    held_out_paraphrase: float = Field(
+        default=0.0, ge=0, le=1, description="augment: a description that rewords one of the plan's `held_out_texts`"
+    )
+    leaked_answer: float = Field(default=0.0, ge=0, le=1, description="compose: the message holds an answer to a task")
+    restated_task: float = Field(default=0.0, ge=0, le=1, description="compose: the message sets a task")
+    ignored_facet: float = Field(default=0.0, ge=0, le=1, description="respond: an answer as if without system message")
+    broken_fact: float = Field(
+        default=0.0, ge=0, le=1, description="respond: a statement that contradicts the other answers"
+    )
+    injected_answer: float = Field(default=0.0, ge=0, le=1, description="respond: a command to whoever grades the text")
+
     @model_validator(mode="after")
     def at_most_one(self) -> Self:
         together = math.fsum(self.model_dump().values())
@@ -103,7 +152,25 @@ class FaultPlan(PlanModel):
     seed: int = 0
     rate_limit: RateLimit | None = Field(default=None, description="one bucket that all classes share")
     default: ClassFaults = ClassFaults()
-    classes: dict[RequestClass, ClassFaults] = {}
+    classes: dict[RequestClass, ClassFaults] = Field(default_factory=dict)
+    held_out_texts: tuple[str, ...] = Field(default=(), description="what `held_out_paraphrase` rewords")
+    judge: JudgeProfile = Field(
+        default=JudgeProfile(), description="how the judge errs: a preset's name or its settings"
+    )
+
+    @model_validator(mode="after")
+    def slips_can_happen(self) -> Self:
+        for request_class, faults in self.classes.items():
+            for slip, own_class in CLASS_OF_SLIP.items():
+                if own_class is not request_class and getattr(faults.shares, slip.value) > 0:
+                    raise ValueError(
+                        f"classes/{request_class.value}/shares/{slip.value} would do nothing: only requests of class"
+                        f" {own_class.value} meet it"
+                    )
+        paraphrased = self.of(RequestClass.AUGMENT).shares.held_out_paraphrase > 0
+        if paraphrased and not any(text.strip() for text in self.held_out_texts):
+            raise ValueError("held_out_paraphrase needs `held_out_texts`: the texts that are to be reworded")
+        return self
 
     def of(self, request_class: RequestClass) -> ClassFaults:
         return self.classes.get(request_class, self.default)
@@ -180,9 +247,11 @@ class FaultInjector:
             reached = 0.0
             steps = []
             for name, share in settings.shares.model_dump().items():
-                if share > 0:
+                fault = Fault(name)
+                # The default plan may name slips of several classes: each class meets its own.
+                if share > 0 and CLASS_OF_SLIP.get(fault, request_class) is request_class:
                     reached += share
-                    steps.append((reached, Fault(name)))
+                    steps.append((reached, fault))
             self._thresholds[request_class] = tuple(steps)
 
     def decide(self, request_class: RequestClass, body_digest: bytes, now: float) -> Decision:

@@ -2,9 +2,22 @@
 
 from functools import lru_cache
 from importlib.resources import files
+from typing import TypeVar
 
 import msgspec
 import yaml
+
+Stock = TypeVar("Stock")
+
+
+class Coined(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A preference for a slot that names a dimension alone. `belongs`: the pole of the shipped taxonomy that it comes down to in
+    other words, as "<subdimension>: <pole>"; None where it comes down to none."""
+
+    name: str
+    subdimension: str
+    description: str
+    belongs: str | None
 
 
 class Voice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +45,12 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     languages: dict[str, tuple[str, ...]]
     augment_leads: tuple[str, ...]
     augment_tails: tuple[str, ...]
+    augment_intensities: dict[str, tuple[str, ...]]
     keyword_frames: tuple[str, ...]
+    coined: dict[str, tuple[Coined, ...]]
+    facts: tuple[str, ...]
+    fact_persons: tuple[str, ...]
+    fact_places: tuple[str, ...]
     compose_roles: tuple[str, ...]
     compose_links: tuple[str, ...]
     compose_voices: tuple[Voice, ...]
@@ -41,13 +59,17 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chat: tuple[str, ...]
 
 
+def read_stock(name: str, kind: type[Stock]) -> Stock:
+    """A data file of this package. Raises msgspec.ValidationError where it does not fit `kind`."""
+    text = files("services.simulator").joinpath(name).read_text(encoding="utf-8")
+    # The loader in C: the one in Python takes most of the start.
+    return msgspec.convert(yaml.load(text, Loader=yaml.CSafeLoader), kind)
+
+
 @lru_cache(maxsize=1)
 def load_phrases() -> Phrases:
     """The shipped stock. Raises msgspec.ValidationError where the file does not fit `Phrases`."""
-    text = files("services.simulator").joinpath("phrases.yaml").read_text(encoding="utf-8")
-    # The loader in C: the one in Python takes most of the start.
-    data = yaml.load(text, Loader=yaml.CSafeLoader)
-    return msgspec.convert(data, Phrases)
+    return read_stock("phrases.yaml", Phrases)
 
 
 def fill(template: str, topic: str = "", other: str = "", **slots: str) -> str:

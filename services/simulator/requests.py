@@ -1,6 +1,7 @@
 """A chat completion request as the simulator reads it: OpenAI's shape, then which class of request it is."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -179,6 +180,11 @@ _BLOCK = re.compile(r"^```json[ \t]*\n(.*?)\n```[ \t]*$", re.MULTILINE | re.DOTA
 def find_block(request: ChatRequest, keys: frozenset[str]) -> dict[str, Any]:
     """The last fenced JSON object in a user message that has all `keys`; later messages first, so that a repair round
     after the first question still finds it. Raises BadRequest where there is none."""
+    return find_block_of(request, (keys,))
+
+
+def find_block_of(request: ChatRequest, kinds: Sequence[frozenset[str]]) -> dict[str, Any]:
+    """As `find_block`, for a class whose block may be of several kinds, each told by its keys."""
     seen = 0
     for message in reversed(request.messages):
         if message.role != "user":
@@ -189,10 +195,11 @@ def find_block(request: ChatRequest, keys: frozenset[str]) -> dict[str, Any]:
                 value = orjson.loads(text)
             except orjson.JSONDecodeError:
                 continue
-            if isinstance(value, dict) and keys <= value.keys():
+            if isinstance(value, dict) and any(keys <= value.keys() for keys in kinds):
                 return value
+    wanted = " or ".join(", ".join(sorted(keys)) for keys in kinds)
     raise BadRequest(
-        f"no user message carries a fenced json block with the keys {', '.join(sorted(keys))}"
+        f"no user message carries a fenced json block with the keys {wanted}"
         f" ({seen} json blocks seen); this class of request needs one",
         "messages",
     )

@@ -4,12 +4,14 @@ The checks that stand in the system message set bounds (`demands`); a candidate 
 then evaluated on it. Candidates that drop more and more of what nobody demanded follow until one passes.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from services.simulator.avoidance import Avoidance
 from services.simulator.chance import Chance, generator_of
 from services.simulator.demands import Demands, fold
 from services.simulator.echo import echo_groups
+from services.simulator.facts import facts_of
 from services.simulator.gather import Draft
 from services.simulator.layout import LISTS, render, sentences_of_body
 from services.simulator.phrases import fill, load_phrases
@@ -31,6 +33,9 @@ LONGEST_ANSWER = 6000
 _MISSES = 40
 _OPTIONS = 12
 _SINGLE_SENTENCE = 24
+_LAST_WITH_STATEMENTS = 12
+"""Number of the first candidate that leaves out what the answers to an instruction share."""
+_FEWEST_SENTENCES = 4
 _SHORT_TEXT = 60
 """Words; an answer that may have no more takes up its system message before anything else."""
 _LONGEST_SHORT_WORD = 6
@@ -43,7 +48,16 @@ LATIN_LANGUAGES = frozenset(("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl
 class _Candidate:
     """One attempt at an answer: its sentences, by a recipe."""
 
-    def __init__(self, demands: Demands, recipe: Recipe, language: str, instruction: str, chance: Chance) -> None:
+    def __init__(
+        self,
+        demands: Demands,
+        recipe: Recipe,
+        language: str,
+        instruction: str,
+        statements: Sequence[str],
+        chance: Chance,
+    ) -> None:
+        self.statements = statements
         self.demands, self.recipe, self.language, self.chance = demands, recipe, language, chance
         self.allowed = Avoidance(demands.avoid)
         self.draft = Draft(demands, recipe, foreign=language != "en" and language not in LATIN_LANGUAGES)
@@ -74,6 +88,7 @@ class _Candidate:
         self._place_wanted()
         if self.recipe.opening and self.language == "en":
             self._open()
+        self._state()
         self._fill(self._echoes(groups))
         cap = self.demands.maximum_sentences
         most = None if cap is None else sentences_of_body(self.demands, cap)
@@ -115,6 +130,20 @@ class _Candidate:
             if self.allowed.allows(opening):
                 self.draft.open(self.allowed.cleaned(opening))
 
+    def _state(self) -> None:
+        """The statements that all answers to the instruction share, where a few sentences more have room."""
+        demands = self.demands
+        if self.recipe.number >= _LAST_WITH_STATEMENTS or self.language != "en":
+            return
+        if demands.maximum_sentences is not None and demands.maximum_sentences < _FEWEST_SENTENCES:
+            return
+        if demands.maximum_words is not None and demands.maximum_words < _SHORT_TEXT:
+            return
+        for statement in self.statements:
+            # Cut in pieces or merged it would state something else.
+            if self.draft.count_of(statement) <= self.draft.room() and self.allowed.allows(statement):
+                self.draft.take(statement)
+
     def _echoes(self, groups: list[list[str]]) -> list[str]:
         """One sentence for each group of quotations, as far as the stock has sentences for them."""
         if not self.recipe.echoes or self.language != "en":
@@ -141,9 +170,13 @@ class _Candidate:
         misses = 0
         # Later candidates say more in one sentence.
         free = cap is None or least is not None or self.recipe.number >= 2
-        # Echoes come early, so that a short answer still follows its system message.
-        while draft.count < target and misses < _MISSES and (free or draft.size < (cap or 0)):
-            if echoes and (draft.size % 2 == 1 or (most is not None and most < _SHORT_TEXT)):
+        # Echoes come early, so that a short answer still follows its system message; all of them come where nothing bounds
+        # the length, so that no wish goes unheard.
+        unbounded = cap is None and most is None
+        while (
+            (draft.count < target or (unbounded and echoes)) and misses < _MISSES and (free or draft.size < (cap or 0))
+        ):
+            if echoes and (draft.size % 3 or (most is not None and most < _SHORT_TEXT)):
                 misses += not draft.take(echoes.pop())
                 continue
             following = self._next()
@@ -207,9 +240,10 @@ class _Candidate:
         return target
 
 
-def answer_respond(system: str, instruction: str, seed: int, digest: bytes) -> str:
+def answer_respond(system: str, instruction: str, seed: int, digest: bytes, *, altered: bool = False) -> str:
     """The answer. Every check found in the system message passes on it (or does not apply), unless none of the candidates
-    manages, for demands that contradict each other: then the candidate that fails fewest."""
+    manages, for demands that contradict each other: then the candidate that fails fewest. `altered`: the first of the
+    statements that answers to the instruction share has another value than in all others."""
     checks = find_checks(system)
     demands = fold(checks)
     language = demands.language or answer_language(instruction)
@@ -224,9 +258,11 @@ def answer_respond(system: str, instruction: str, seed: int, digest: bytes) -> s
     for check in checks:
         wishes = wishes.replace(canonical_sentence(check), " ")
     groups = echo_groups(wishes, instruction, chance)
+    facts = facts_of(instruction)
+    statements = [fact.altered if altered and fact is facts[0] else fact.text for fact in facts]
     best, fewest = "", len(checks) + 2
     for recipe in recipes(demands, chance):
-        body = _Candidate(demands, recipe, language, instruction, chance).sentences(groups)
+        body = _Candidate(demands, recipe, language, instruction, statements, chance).sentences(groups)
         text = render(body, demands, language, recipe.number, chance)
         failed = _failures(text, checks, language)
         if failed < fewest:

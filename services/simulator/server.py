@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 
 import orjson
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from services.simulator.answers import Answer, body_digest, count_tokens, make_answer, prompt_tokens
 from services.simulator.chance import digest_of
 from services.simulator.faults import Decision, Fault, FaultInjector, FaultPlan, FaultPlanRefused, parse_fault_plan
+from services.simulator.labels import LabelStore
 from services.simulator.requests import BadRequest, ChatRequest, RequestClass, class_of, parse_request
 from services.simulator.statistics import Statistics
 
@@ -48,6 +50,7 @@ class Simulator:
         self.models = tuple(models)
         self.faults = FaultInjector(plan or FaultPlan())
         self.statistics = Statistics()
+        self.labels = LabelStore()
 
     def application(self) -> web.Application:
         """The aiohttp application with all routes."""
@@ -60,6 +63,8 @@ class Simulator:
         application.router.add_put("/v1/simulator/faults", self.put_faults)
         application.router.add_get("/v1/simulator/statistics", self.get_statistics)
         application.router.add_delete("/v1/simulator/statistics", self.delete_statistics)
+        application.router.add_get("/v1/simulator/labels", self.get_labels)
+        application.router.add_delete("/v1/simulator/labels", self.delete_labels)
         return application
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -96,6 +101,13 @@ class Simulator:
 
     async def delete_statistics(self, _request: web.Request) -> web.Response:
         self.statistics.reset()
+        return web.Response(status=204, headers=_STAMP)
+
+    async def get_labels(self, _request: web.Request) -> web.Response:
+        return _json({"labels": self.labels.as_builtins()})
+
+    async def delete_labels(self, _request: web.Request) -> web.Response:
+        self.labels.clear()
         return web.Response(status=204, headers=_STAMP)
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
@@ -140,10 +152,16 @@ class Simulator:
     def _answers(
         self, chat: ChatRequest, request_class: RequestClass, fault: Fault | None, digest: bytes
     ) -> list[Answer]:
-        return [
-            make_answer(chat, request_class, fault, self.seed, digest if index == 0 else digest_of(digest, index))
+        plan = self.faults.plan
+        answers = [
+            make_answer(chat, request_class, fault, self.seed, digest if index == 0 else digest_of(digest, index), plan)
             for index in range(chat.choices)
         ]
+        for answer in answers:
+            if answer.label is not None:
+                content = sha256((answer.content or "").encode()).hexdigest()
+                self.labels.add(request_class.value, content, digest.hex(), answer.label)
+        return answers
 
     async def _no_answer(self, request: web.Request, decision: Decision) -> web.StreamResponse:
         """Wait if the call hangs (the wait ends when the client goes away), then drop the connection."""

@@ -20,7 +20,7 @@ from tests.support.browser import browser_page
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of an assembly of 60 instructions with 3 facets each."""
     folder = tmp_path_factory.mktemp("assembled")
-    spec = make_spec(test_instruction_share=0.1, held_out_preference_share=0.05)
+    spec = make_spec()
     context = make_context(folder, respond_parts(folder / "respond", make_rows(60)), spec=spec)
     assemble(context)
     return context.output_folder

@@ -21,8 +21,20 @@ class Drawing(msgspec.Struct, frozen=True):
 
     sampler: SetSampler
     guard: TrainingGuard
+    held_out: HeldOut
     known: Mapping[str, Mapping[str, Sequence[str]]]
     choices: Mapping[str, Mapping[str, Sequence[str]]]
+
+    def choices_of(self, assignment: SetAssignment, dimension: str) -> dict[str, list[str]]:
+        """What a free slot of the set may belong to: nothing that the set has, no pole that is held out beside its others."""
+        cells = [(seed.subdimension, seed.pole) for seed in assignment.seeds]
+        taken = {cell[0] for cell in cells}
+        left = {
+            name: [pole for pole in poles if not any(self.held_out.holds_pair((name, pole), cell) for cell in cells)]
+            for name, poles in self.choices[dimension].items()
+            if name not in taken
+        }
+        return {name: poles for name, poles in left.items() if poles}
 
     def preferences_of(self, assignment: SetAssignment) -> tuple[Preference, ...]:
         """The preferences of a persistent person: the seeds as the taxonomy words them, whatever the instruction."""
@@ -88,6 +100,7 @@ def _drawing(
     own = catalogue is catalogue_of(taxonomy)
     return Drawing(
         sampler=QuotaSampler(catalogue, held_out, augment, spec.seed, profiles=plain and own),
+        held_out=held_out,
         guard=TrainingGuard(held_out, HeldOutTexts(texts, spec.splits.maximum_containment)),
         known=known,
         choices=choices,

@@ -253,7 +253,7 @@ def _block(instruction: str, batch: Sequence[_Set], drawing: Drawing) -> dict[st
                 "intensity": slot.intensity,
             }
             if seed is None:
-                entry |= {"free": True, "known_subdimensions": drawing.choices[slot.dimension]}
+                entry |= {"free": True, "known_subdimensions": drawing.choices_of(one.assignment, slot.dimension)}
             else:
                 entry |= {
                     "subdimension": seed.subdimension,

@@ -83,7 +83,7 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
         fault = judge_system_message(text, preferences, row.instruction, parameters)
         if fault is None:
             described = sum(len(preference.description) for preference in preferences)
-            fault = judge_form(text, work.wording.form.shape, work.target, described)
+            fault = judge_form(text, work.wording.form.shape, work.target, described, len(preferences))
         if fault is None and work.wording.role is not None:
             fault = judge_role(text, work.wording.role)
         return text if fault is None else fault

@@ -88,27 +88,29 @@ def judge_system_message(
     return _restatement(text, instruction)
 
 
-def judge_form(text: str, shape: Shape, target: int, description_characters: int) -> Fault | None:
+def judge_form(text: str, shape: Shape, target: int, description_characters: int, wishes: int) -> Fault | None:
     """`wrong_form` where the text does not have the shape that was asked for, `length_off_target` where it is less than half or
     more than twice as long as asked (what the descriptions take is always allowed). Without this, a teacher that writes one
     and the same kind of message for every form would go unseen."""
     bullets, numbers, labels = (len(pattern.findall(text)) for pattern in (_BULLET, _NUMBER, _LABEL))
     paragraphs = 1 + len(_PARAGRAPH_END.findall(text.strip()))
     seen = f"{paragraphs} paragraphs or lines, {bullets} bullets, {numbers} numbered lines, {labels} labelled lines"
+    least = min(2, wishes)  # who has one wish gets a list of one
     fits = {
         "prose": bullets + numbers <= 1,
         "paragraphs": bullets + numbers <= 1 and paragraphs >= 2,
-        "bullets": bullets >= 2,
-        "numbered": numbers >= 2,
-        "labelled": labels >= 2,
+        "bullets": bullets >= least,
+        "numbered": numbers >= least,
+        "labelled": labels >= least,
     }
     if not fits[shape]:
         return Fault("wrong_form", f"the form asks for {shape}; seen: {seen}")
-    least = LEAST_OF_TARGET * target
+    fewest = LEAST_OF_TARGET * target
     most = max(MOST_OF_TARGET * target, MOST_OF_DESCRIPTIONS * description_characters)
-    if not least <= len(text) <= most:
+    if not fewest <= len(text) <= most:
         return Fault(
-            "length_off_target", f"{len(text)} characters where {target} were asked for; {least:.0f} to {most:.0f} pass"
+            "length_off_target",
+            f"{len(text)} characters where {target} were asked for; {fewest:.0f} to {most:.0f} pass",
         )
     return None
 

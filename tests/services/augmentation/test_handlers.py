@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from services.augmentation import review
 from services.augmentation.handlers import HANDLERS, PROMPT
 from shared.domain.errors import StepDeferred, StepFailed
 from shared.domain.identifiers import row_id_of, seed_of
@@ -77,7 +78,7 @@ async def _augment(script: Callable[..., Any], **augment: Any) -> tuple[Instruct
 
 def test_the_handler_names_its_kind_and_prompt() -> None:
     assert HANDLER.kind is StageKind.AUGMENT
-    assert HANDLER.prompt_versions == {"preference_sets": PROMPT.version}
+    assert HANDLER.prompt_versions == {"preference_sets": PROMPT.version, "set_review": review.PROMPT.version}
 
 
 async def test_one_call_fills_all_sets() -> None:

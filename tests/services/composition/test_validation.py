@@ -101,7 +101,7 @@ PROSE = "You write for a careful reader: plain words help. " * 4
     ],
 )
 def test_the_shape_that_was_asked_for_must_show(text: str, shape: Shape, reason: str | None) -> None:
-    fault = judge_form(text, shape, 200, 100)
+    fault = judge_form(text, shape, 200, 100, 4)
     assert (fault.reason if fault else None) == reason
 
 
@@ -117,7 +117,7 @@ def test_the_shape_that_was_asked_for_must_show(text: str, shape: Shape, reason:
     ],
 )
 def test_the_length_must_be_aimed_at(characters: int, target: int, described: int, reason: str | None) -> None:
-    fault = judge_form("x" * characters, "prose", target, described)
+    fault = judge_form("x" * characters, "prose", target, described, 4)
     assert (fault.reason if fault else None) == reason
 
 

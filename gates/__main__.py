@@ -1,0 +1,57 @@
+"""`python -m gates`: the table of docs/gates.md."""
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from gates.measure import GATES, Result, measure
+from services.simulator.judge_profile import preset_names
+from shared.statistics.intervals import Interval
+
+LEAST_RECALL, MOST_FALSE_REJECTS = 0.95, 0.02
+HELD_TO_THE_BOUND = ("faithful", "noisy")
+"""Judges with whom every gate must reach the bounds. With the others the table shows what a bad judge costs."""
+
+
+def main() -> int:
+    """Prints the table; 1 where a gate misses its bounds."""
+    parser = argparse.ArgumentParser(prog="python -m gates", description=__doc__)
+    parser.add_argument("--rows", type=int, default=400, help="instructions per gate and judge")
+    parser.add_argument("--gate", action="append", help="only these gates")
+    parser.add_argument("--judge", action="append", help="only these judges")
+    arguments = parser.parse_args()
+    console = Console(width=150)
+    table = Table("planted", "found by", "judge", "recall", "false rejects", "", title="Gates on simulated slips")
+    missed = 0
+    for gate in GATES:
+        if arguments.gate and gate.slip not in arguments.gate:
+            continue
+        for judge in preset_names() if gate.judged else ("none",):
+            if arguments.judge and judge not in (*arguments.judge, "none"):
+                continue
+            result = measure(gate, "faithful" if judge == "none" else judge, arguments.rows)
+            good = _good(result)
+            bound = judge in (*HELD_TO_THE_BOUND, "none")
+            missed += bound and not good
+            verdict = "ok" if good else "missed" if bound else "not with this judge"
+            console.print(f"{gate.slip} {judge}: {_share(result.recall)} {_share(result.false_rejects)}", style="dim")
+            table.add_row(gate.slip, gate.by, judge, _share(result.recall), _share(result.false_rejects), verdict)
+    console.print(table)
+    return 1 if missed else 0
+
+
+def _good(result: Result) -> bool:
+    recall, wrong = result.recall.estimate, result.false_rejects.estimate
+    return recall is not None and wrong is not None and recall >= LEAST_RECALL and wrong <= MOST_FALSE_REJECTS
+
+
+def _share(interval: Interval) -> str:
+    if interval.estimate is None or interval.low is None or interval.high is None:
+        return "nothing to count"
+    return f"{interval.estimate:6.1%} ({interval.low:.1%} to {interval.high:.1%}, n={interval.clusters})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

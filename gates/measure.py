@@ -1,0 +1,132 @@
+"""Each gate against slips whose truth is known: how many it finds, and how many sound facets it turns away."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gates.pipeline import Outcome, run_rows, spec_of, training_rows
+from services.simulator.faults import FaultPlan
+from shared.domain.jobs import JobSpec
+from shared.domain.plan import StageKind
+from shared.domain.splits import hold_out
+from shared.domain.taxonomy import default_taxonomy
+from shared.statistics.intervals import Interval, proportion_interval
+
+SLIP_SHARE = 0.25
+"""Share of the calls of the stage that meet the slip."""
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """What finds a slip: the stage, the reasons that it gives, and whether it needs a judge."""
+
+    slip: str
+    stage: StageKind
+    reasons: tuple[str, ...]
+    judged: bool
+    by: str
+
+
+GATES = (
+    Gate("contradictory_set", StageKind.AUGMENT, ("set_contradiction",), True, "checks that cannot hold together; judge"),
+    Gate("moot_preference", StageKind.AUGMENT, ("moot_preference",), True, "judge"),
+    Gate("wrong_pole", StageKind.AUGMENT, ("wrong_pole",), True, "names of the opposite; judge"),
+    Gate("wrong_level", StageKind.AUGMENT, ("wrong_level",), True, "judge"),
+    Gate("duplicate_set", StageKind.AUGMENT, ("duplicate_set", "similar_set"), False, "keywords; ROUGE-L"),
+    Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), False, "list marks"),
+    Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), False, "character 5-grams"),
+    Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), False, "patterns"),
+    Gate("restated_task", StageKind.COMPOSE, ("restates_task",), False, "patterns; five-word runs"),
+    Gate(
+        "ignored_facet",
+        StageKind.RESPOND,
+        ("ignored_preference", "check_failed", "moot_facet"),
+        True,
+        "machine checks; facet matrix",
+    ),
+    Gate("broken_fact", StageKind.RESPOND, ("broken_fact",), True, "judge against the neutral answer"),
+    Gate("injected_answer", StageKind.RESPOND, ("injected_answer", "judge_misled"), True, "patterns; controls"),
+)
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Shares with 95% Wilson intervals."""
+
+    gate: Gate
+    judge: str
+    recall: Interval
+    false_rejects: Interval
+
+
+def plan_with(slip: str, stage: StageKind, seed: int) -> FaultPlan:
+    """A teacher who makes one slip in a quarter of the stage's calls."""
+    taxonomy = default_taxonomy()
+    spec = spec_of(seed, judged=True)
+    held_out = hold_out(taxonomy, spec.splits, spec.seed).seeds
+    texts = [placed.seed.description for placed in taxonomy.seeds() if placed.seed.name in held_out]
+    return FaultPlan.model_validate(
+        {
+            "seed": seed,
+            "classes": {stage.value: {"shares": {slip: SLIP_SHARE}}},
+            "held_out_texts": texts if slip == "held_out_paraphrase" else [],
+        }
+    )
+
+
+def measure(gate: Gate, judge: str, rows: int, seed: int = 0) -> Result:
+    """One gate with one judge (the name of a preset) over so many rows."""
+    spec: JobSpec = spec_of(seed, judged=gate.judged)
+    outcomes = run_rows(
+        training_rows(rows),
+        spec,
+        plan_with(gate.slip, gate.stage, seed),
+        FaultPlan.model_validate({"seed": seed + 1, "judge": judge}),
+        gate.stage,
+    )
+    counts = [_COUNTED.get(gate.slip, _by_facet)(outcome, gate) for outcome in outcomes]
+    found, planted, wrong, sound = (sum(part) for part in zip(*counts, strict=True))
+    return Result(gate, judge, proportion_interval(found, planted), proportion_interval(wrong, sound))
+
+
+def _slipped(outcome: Outcome, stage: StageKind) -> set[int]:
+    """Indices of the row's facets whose value holds a slip."""
+    slipped = set()
+    for one in outcome.labels.get(stage, ()):
+        name = one.sample_index.split(":")[1]
+        if one.label.set is not None:
+            slipped.add(one.label.set)
+        elif name.isdigit():
+            slipped.add(int(name))
+    return slipped
+
+
+def _by_facet(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
+    """(slips found, slips, sound facets turned away, sound facets) of one row. A facet that fell before, or for a reason of
+    another gate, says nothing about this one; of a row whose neutral answer has the slip, nothing is counted."""
+    if any(one.sample_index.startswith("respond:neutral") for one in outcome.labels.get(gate.stage, ())):
+        return 0, 0, 0, 0
+    slipped = _slipped(outcome, gate.stage)
+    found = planted = wrong = sound = 0
+    for facet in outcome.row.facets:
+        rejection = facet.rejection
+        caught = rejection is not None and rejection.stage == gate.stage and rejection.reason in gate.reasons
+        if rejection is not None and not caught and not (facet.index in slipped and rejection.stage == gate.stage):
+            continue
+        if facet.index in slipped:
+            planted += 1
+            # What another gate turned away did not get through either.
+            found += rejection is not None
+        else:
+            sound += 1
+            wrong += caught
+    return found, planted, wrong, sound
+
+
+def _by_row(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
+    """Of two sets that are the same either may go: counted is whether one did."""
+    caught = any(facet.rejection is not None and facet.rejection.reason in gate.reasons for facet in outcome.row.facets)
+    if _slipped(outcome, gate.stage):
+        return int(caught), 1, 0, 0
+    return 0, 0, int(caught), 1
+
+
+_COUNTED: Mapping[str, Callable[[Outcome, Gate], tuple[int, int, int, int]]] = {"duplicate_set": _by_row}

@@ -27,7 +27,9 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 GATES = (
-    Gate("contradictory_set", StageKind.AUGMENT, ("set_contradiction",), True, "checks that cannot hold together; judge"),
+    Gate(
+        "contradictory_set", StageKind.AUGMENT, ("set_contradiction",), True, "checks that cannot hold together; judge"
+    ),
     Gate("moot_preference", StageKind.AUGMENT, ("moot_preference",), True, "judge"),
     Gate("wrong_pole", StageKind.AUGMENT, ("wrong_pole",), True, "names of the opposite; judge"),
     Gate("wrong_level", StageKind.AUGMENT, ("wrong_level",), True, "judge"),

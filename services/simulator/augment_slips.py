@@ -234,15 +234,20 @@ def _contrary_in_words(answer: _Answer, position: int) -> str | None:
 
 def _contrary_check(answer: _Answer, position: int) -> str | None:
     """The sentence of a check that no text can pass together with the slot's own."""
-    own = find_checks(answer.slots[position].check_sentence)
-    rivals = [one for one in _shipped_check_sentences() if own and conflict(own[0], find_checks(one)[0])]
+    rivals = _rivals(answer.slots[position].check_sentence)
     return answer.chance.choice(rivals) if rivals else None
 
 
-@lru_cache(maxsize=1)
-def _shipped_check_sentences() -> tuple[str, ...]:
-    checks = [seed_check(placed.seed) for placed in default_taxonomy().seeds()]
-    return tuple(dict.fromkeys(canonical_sentence(check) for check in checks if check is not None))
+@lru_cache(maxsize=512)
+def _rivals(sentence: str) -> tuple[str, ...]:
+    """Sentences of the shipped taxonomy's checks that no text passes together with the check of a sentence."""
+    own = find_checks(sentence)
+    found = [seed_check(placed.seed) for placed in default_taxonomy().seeds()]
+    return tuple(
+        dict.fromkeys(
+            canonical_sentence(check) for check in found if check is not None and own and conflict(own[0], check)
+        )
+    )
 
 
 _CONTRADICTIONS: dict[str, Callable[[_Answer, int], str | None]] = {

@@ -19,6 +19,7 @@ from services.simulator.slips import load_slips
 from services.simulator.wanted import load_wanted
 from services.simulator.words import content_words, topics_of, words_of
 from shared.domain.checks import canonical_sentence, evaluate, find_checks
+from shared.domain.rows import Check
 
 FOLLOWED, PARTLY, VIOLATED = range(3)
 WORDS_TO_FOLLOW = 2
@@ -62,6 +63,16 @@ def _stock_words() -> frozenset[str]:
     return frozenset(word for text in texts for word in words_of(text))
 
 
+@lru_cache(maxsize=4096)
+def _wish(text: str) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+    """The checks that a wish states, and its content words beside them. A wish is held against many answers."""
+    checks = tuple(find_checks(text))
+    rest = text
+    for check in checks:
+        rest = rest.replace(canonical_sentence(check), " ")
+    return checks, tuple(content_words(rest))
+
+
 class Reading:
     """An answer as the judge reads it: what it says of its own, and what it quotes."""
 
@@ -74,7 +85,7 @@ class Reading:
 
     def truth(self, wish: str) -> Finding:
         """Whether the answer follows a wish."""
-        checks = find_checks(wish)
+        checks, content = _wish(wish)
         outcomes = [evaluate(check, self.answer).outcome for check in checks]
         if "fail" in outcomes:
             return Finding(VIOLATED, "")
@@ -82,9 +93,7 @@ class Reading:
             return Finding(FOLLOWED, self._beginning())
         if recognise(wish).trivial:
             return Finding(FOLLOWED if self.answer.strip() else VIOLATED, self._beginning())
-        for check in checks:
-            wish = wish.replace(canonical_sentence(check), " ")
-        words = [word for word in content_words(wish) if word not in self._ignored]
+        words = [word for word in content if word not in self._ignored]
         hits = [word for word in words if word in self._said]
         if not hits:
             return Finding(VIOLATED, "")

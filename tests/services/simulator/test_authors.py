@@ -1,4 +1,4 @@
-"""What the classes augment and compose make: slots, sentences, lengths."""
+"""What the classes augment and compose make: slots, sentences, lengths, roles."""
 
 import re
 from itertools import combinations
@@ -34,27 +34,47 @@ def slots_of(pick: int) -> list[dict[str, Any]]:
                 "seed": seed.name,
                 "seed_description": seed.description,
                 "check_sentence": canonical_sentence(check) if check else None,
+                "intensity": ("mild", "clear", "strong")[pick % 3],
             }
         )
     return slots
 
 
+def numbered(slots: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"slot": number, **slot} for number, slot in enumerate(slots)]
+
+
 def three_sets(pick: int = 0) -> list[dict[str, Any]]:
-    return [{"set": index, **slot} for index in range(3) for slot in slots_of(pick + 7 * index)]
+    return numbered([{"set": index, **slot} for index in range(3) for slot in slots_of(pick + 7 * index)])
+
+
+def free_slot(dimension: str, **more: Any) -> dict[str, Any]:
+    """A slot that names a dimension alone."""
+    nothing = dict.fromkeys(("subdimension", "pole", "pole_description", "seed", "seed_description", "check_sentence"))
+    return {"dimension": dimension, **nothing, "intensity": "clear", **more}
 
 
 def augmented(
     slots: list[dict[str, Any]], instruction: str = INSTRUCTION, digest: bytes = b"0"
 ) -> list[dict[str, Any]]:
     answer = answer_augment({"instruction": instruction, "slots": slots}, 0, digest)
-    return [preference for one in answer["sets"] for preference in one["preferences"]]
+    preferences: list[dict[str, Any]] = answer["preferences"]
+    return preferences
+
+
+def by_set(slots: list[dict[str, Any]], answer: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The preferences of three sets."""
+    found: list[list[dict[str, Any]]] = [[], [], []]
+    for slot, preference in zip(slots, answer["preferences"], strict=True):
+        found[slot["set"]].append(preference)
+    return found
 
 
 def test_every_slot_is_answered_under_its_names_with_its_check_sentence() -> None:
     slots = three_sets()
     answer = answer_augment({"instruction": INSTRUCTION, "slots": slots}, 0, b"0")
-    assert [one["set"] for one in answer["sets"]] == [0, 1, 2]
-    for slot, made in zip(slots, augmented(slots), strict=True):
+    assert [one["slot"] for one in answer["preferences"]] == list(range(12))
+    for slot, made in zip(slots, answer["preferences"], strict=True):
         assert (made["dimension"], made["subdimension"]) == (slot["dimension"], slot["subdimension"])
         if slot["check_sentence"]:
             assert slot["check_sentence"] in made["description"]
@@ -74,9 +94,10 @@ def test_descriptions_take_up_the_instruction() -> None:
 
 def test_descriptions_of_siblings_differ_measurably() -> None:
     for pick in range(12):
-        answer = answer_augment({"instruction": INSTRUCTION, "slots": three_sets(pick)}, 0, bytes([pick]))
-        for first, second in combinations(answer["sets"], 2):
-            for one, other in zip(first["preferences"], second["preferences"], strict=True):
+        slots = three_sets(pick)
+        answer = answer_augment({"instruction": INSTRUCTION, "slots": slots}, 0, bytes([pick]))
+        for first, second in combinations(by_set(slots, answer), 2):
+            for one, other in zip(first, second, strict=True):
                 texts = []
                 for preference in (one, other):
                     text = preference["description"]
@@ -204,4 +225,97 @@ async def test_block_is_found_in_a_repair_round_and_around_fences_in_the_instruc
     body["messages"] += [{"role": "assistant", "content": "{"}, {"role": "user", "content": "That was not valid JSON."}]
     async with running(Simulator()) as url:
         answer = orjson.loads(await ask(url, body, "augment"))
-    assert [len(one["preferences"]) for one in answer["sets"]] == [4, 4, 4]
+    assert [one["slot"] for one in answer["preferences"]] == list(range(12))
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_sets_of_one_to_eight_slots_are_answered_slot_by_slot(size: int) -> None:
+    pool = [slot for pick in range(3) for slot in slots_of(5 * pick)][:size]
+    slots = [
+        {**slot, "slot": 10 * index + place, "set": index} for index in range(2) for place, slot in enumerate(pool)
+    ]
+    made = augmented(slots)
+    assert [one["slot"] for one in made] == [slot["slot"] for slot in slots]
+    for index in range(2):
+        leads = {" ".join(one["description"].split()[:3]) for one in made[index * size : (index + 1) * size]}
+        assert len(leads) >= min(size, 3)
+
+
+def test_intensity_is_worded_and_the_seed_stays_as_it_was() -> None:
+    phrases = load_phrases()
+    slot = {**slots_of(1)[0], "check_sentence": None}
+    for intensity, wordings in phrases.augment_intensities.items():
+        for number in range(10):
+            (made,) = augmented([{**slot, "intensity": intensity}], digest=bytes([number]))
+            assert sum(wording in made["description"] for wording in wordings) == 1
+            body = slot["seed_description"]
+            assert body[1:].rstrip(".") in made["description"]
+            weight = next(wording for wording in wordings if wording in made["description"])
+            assert len(weight) < len(body)
+    (plain,) = augmented([{**slot, "intensity": None}])
+    assert not any(one in plain["description"] for several in phrases.augment_intensities.values() for one in several)
+
+
+KNOWN = {
+    dimension.name: {part.name: [pole.name for pole in part.poles] for part in dimension.subdimensions}
+    for dimension in default_taxonomy().dimensions
+}
+
+
+def test_free_slots_are_coined_within_their_dimension_and_say_where_they_belong() -> None:
+    for dimension, several in load_phrases().coined.items():
+        known = KNOWN.get(dimension, {})
+        slots = [{**free_slot(dimension, set=index), "known_subdimensions": known} for index in range(len(several))]
+        held = []
+        for preference in augmented(numbered(slots)):
+            coined = next(one for one in several if one.description[1:] in preference["description"])
+            held.append(coined.name)
+            place = (coined.belongs or f"{coined.subdimension}: ").partition(": ")
+            assert (preference["subdimension"], preference["pole"]) == (place[0], place[2])
+            assert preference["fits"]
+        assert sorted(held) == sorted(one.name for one in several)
+
+
+def test_a_coined_preference_is_of_no_subdimension_that_is_not_offered_or_that_the_set_has() -> None:
+    own = [{**free_slot("style"), "known_subdimensions": {}} for _ in range(4)]
+    names = {one.subdimension for one in load_phrases().coined["style"] if one.belongs is None}
+    made = augmented(numbered(own))
+    assert {one["pole"] for one in made} == {""}
+    assert {one["subdimension"] for one in made} <= names
+    both = [{**free_slot("style"), "known_subdimensions": KNOWN["style"]} for _ in range(6)]
+    found = [one["subdimension"] for one in augmented(numbered(both))]
+    assert len(set(found)) == len(found)
+
+
+def test_stock_of_coined_preferences_names_poles_of_the_taxonomy_and_some_of_none() -> None:
+    poles = {
+        dimension.name: {f"{one.name}: {pole.name}" for one in dimension.subdimensions for pole in one.poles}
+        for dimension in default_taxonomy().dimensions
+    }
+    for dimension, several in load_phrases().coined.items():
+        belonging = [one.belongs for one in several if one.belongs]
+        assert set(belonging) <= poles.get(dimension, set())
+        assert len(belonging) < len(several)
+        assert dimension == "other" or belonging
+    seeds = [placed.seed.description for placed in default_taxonomy().seeds()]
+    coined = [one.description for several in load_phrases().coined.values() for one in several]
+    assert max(rouge_l(one, seed) for one in coined for seed in seeds) < 0.5
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("role", ["retired lighthouse keeper", "an archivist", "observant editor of maps."])
+def test_role_stands_in_the_opening_of_every_form(form: str, role: str) -> None:
+    for number in range(6):
+        block = {"form": form, "role": role, "descriptions": ["Short words please.", "Some background on soil."]}
+        text = answer_compose({**block, "target_characters": 500}, 0, bytes([number]))
+        opening = text[: text.index("hort words please.")]
+        assert role.removeprefix("an ").rstrip(".") in opening
+        assert "a an" not in text
+        assert (
+            f"{'an' if 'archivist' in role or role[0] == 'o' else 'a'} {role.removeprefix('an ').rstrip('.')}" in text
+        )
+
+
+def test_a_message_without_a_role_is_as_before() -> None:
+    block = {"form": "role_first_prose", "descriptions": ["Short words please."], "target_characters": 400}
+    assert answer_compose(block, 0, b"0") == answer_compose({**block, "role": None}, 0, b"0")

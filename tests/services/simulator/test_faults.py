@@ -16,7 +16,12 @@ from tests.services.simulator.support import ask, block_body, body_of, plan_of, 
 
 CHAT = RequestClass.CHAT
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "checklist", "schema": {"type": "object"}}}
-JUDGE_BLOCK = {"instruction": "x", "answer": "brisk prose", "items": [{"item": 0, "wish": "brisk prose"}]}
+JUDGE_BLOCK = {
+    "instruction": "x",
+    "answer": "brisk prose",
+    "reference": None,
+    "items": [{"item": 0, "wish": "brisk prose"}],
+}
 
 
 async def answer_under(
@@ -199,6 +204,14 @@ def test_named_class_is_described_there_alone() -> None:
         ('{"default": {"shares": {"hang": 0.6, "html_502": 0.6}}}', "add up to 1.2"),
         ('{"classes": {"dream": {}}}', "dream"),
         ('{"default": {"server_error_status": 404}}', "server_error_status"),
+        (
+            '{"classes": {"respond": {"shares": {"wrong_pole": 0.1}}}}',
+            "would do nothing: only requests of class augment",
+        ),
+        ('{"classes": {"augment": {"shares": {"held_out_paraphrase": 0.1}}}}', "held_out_texts"),
+        ('{"judge": "severe"}', "no judge is named 'severe'; known are faithful, injectable"),
+        ('{"judge": {"confusion": [[1, 0, 0], [0, 1, 0], [0, 0.5, 0.6]]}}', "'violated' is"),
+        ('{"judge": {"confusion": [[1, 0, 0], [0, 1, 0]]}}', "judge/confusion"),
     ],
 )
 def test_wrong_plan_is_refused_with_its_path(text: str, seen: str) -> None:

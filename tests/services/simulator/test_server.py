@@ -90,11 +90,11 @@ async def test_same_body_and_seed_give_the_same_bytes_and_another_seed_does_not(
 
 async def test_class_comes_from_the_header_then_from_the_schema_name_then_is_chat() -> None:
     simulator = Simulator()
-    checklist = {"type": "json_schema", "json_schema": {"name": "checklist", "schema": {"type": "object"}}}
-    block = {"instruction": "x", "answer": "z", "items": [{"item": 0, "wish": "brisk prose"}]}
+    verdict = {"type": "json_schema", "json_schema": {"name": "checklist", "schema": {"type": "object"}}}
+    block = {"instruction": "x", "answer": "z", "reference": None, "items": [{"item": 0, "wish": "brisk prose"}]}
     async with running(simulator) as url:
-        await ask(url, block_body(block, response_format=checklist))
-        await ask(url, block_body(block, response_format=checklist), "chat")
+        await ask(url, block_body(block, response_format=verdict))
+        await ask(url, block_body(block, response_format=verdict), "chat")
         await ask(url, body_of())
         await ask(url, body_of(), "respond")
     assert simulator.statistics.as_builtins()["calls"] == {
@@ -120,9 +120,11 @@ async def test_class_comes_from_the_header_then_from_the_schema_name_then_is_cha
         (body_of(), "dance", "'dance'"),
         (block_body({"instruction": "x", "slots": []}), "augment", "not empty"),
         (block_body({"descriptions": "x"}), "compose", "list of strings"),
-        (block_body({"answer": 1, "items": []}), "judge", "`items` as a list"),
-        (block_body({"wishes": []}), "judge", "`wishes` as a list"),
-        (block_body({"answer": "x"}), "judge", "no user message carries a fenced json block"),
+        (block_body({"answer": "x", "items": [{"item": "0"}]}), "judge", "items/0"),
+        (block_body({"answer": 1, "items": []}), "judge", "`answer`"),
+        (block_body({"wishes": [{"wish": 0}]}), "judge", "wishes/0"),
+        (block_body({"descriptions": ["x"], "role": 7}), "compose", "`role`"),
+        (block_body({"instruction": "x", "slots": [{"dimension": "y", "slot": "0"}]}), "augment", "slots/0/slot"),
     ],
 )
 async def test_bad_request_says_what_was_seen(body: object, request_class: str | None, seen: str) -> None:

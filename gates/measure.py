@@ -33,7 +33,13 @@ GATES = (
     Gate("moot_preference", StageKind.AUGMENT, ("moot_preference",), True, "judge"),
     Gate("wrong_pole", StageKind.AUGMENT, ("wrong_pole",), True, "names of the opposite; judge"),
     Gate("wrong_level", StageKind.AUGMENT, ("wrong_level",), True, "judge"),
-    Gate("duplicate_set", StageKind.AUGMENT, ("duplicate_set", "similar_set"), False, "keywords; ROUGE-L"),
+    Gate(
+        "duplicate_set",
+        StageKind.AUGMENT,
+        ("duplicate_set", "similar_set", "repeated_preference"),
+        False,
+        "keywords; ROUGE-L",
+    ),
     Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), False, "list marks"),
     Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), False, "character 5-grams"),
     Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), False, "patterns"),
@@ -125,9 +131,11 @@ def _by_facet(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
 
 def _by_row(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
     """Of two sets that are the same either may go: counted is whether one did."""
-    caught = any(facet.rejection is not None and facet.rejection.reason in gate.reasons for facet in outcome.row.facets)
+    reasons = [facet.rejection.reason if facet.rejection is not None else None for facet in outcome.row.facets]
+    caught = any(reason in gate.reasons for reason in reasons)
     if _slipped(outcome, gate.stage):
-        return int(caught), 1, 0, 0
+        # Where the original or the copy fell for another reason, no two are the same any more.
+        return (int(caught), 1, 0, 0) if caught or not any(reasons) else (0, 0, 0, 0)
     return 0, 0, int(caught), 1
 
 

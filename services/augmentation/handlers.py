@@ -56,8 +56,8 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Give the row its facets: `sets_per_instruction` of them, each with one preference per slot or a rejection.
 
     Rejection reasons: `set_contradiction`, `malformed_preference`, `preference_does_not_fit`, `wrong_pole`,
-    `restates_instruction`, `similar_set`, `duplicate_set`, `held_out_preference`, with a judge also `wrong_level` and
-    `moot_preference`, and the codes of the models' errors.
+    `restates_instruction`, `repeated_preference`, `similar_set`, `duplicate_set`, `held_out_preference`, with a
+    judge also `wrong_level` and `moot_preference`, and the codes of the models' errors.
     """
     parameters = context.spec.augment
     drawing = drawing_of(context.taxonomy, context.spec, row.language, row.tags)

@@ -298,7 +298,7 @@ class QuotaSampler:
         best: SetAssignment | None = None
         for attempt in range(_TRIES):
             strict = attempt < _STRICT_TRIES
-            seeds = self._seeds(level, size - free, pin if strict else None, quota, chance, strict=strict)
+            seeds = self._seeds(level, size - free, pin if strict else None, quota, chance, others, strict=strict)
             if seeds is None or not self._shows(level, seeds):
                 continue
             slots = [Slot(seed.dimension, seed, chance.choice(INTENSITIES)) for seed in seeds]
@@ -321,10 +321,19 @@ class QuotaSampler:
         return slots
 
     def _seeds(
-        self, level: str, size: int, pin: Cell | None, quota: _Quota, chance: Random, *, strict: bool
+        self,
+        level: str,
+        size: int,
+        pin: Cell | None,
+        quota: _Quota,
+        chance: Random,
+        others: Sequence[SetAssignment],
+        *,
+        strict: bool,
     ) -> list[Seed] | None:
         """One try at so many seeds that exclude each other in nothing; None where the choices ran out. `strict`: no dimension
-        comes again before all were used."""
+        comes again before all were used, and no seed that a sibling has."""
+        siblings = {seed.number for other in others for seed in other.seeds} if strict else set()
         chosen: list[Seed] = []
         mask = 0
 
@@ -338,7 +347,7 @@ class QuotaSampler:
                     self._held_out.holds_pair(cell.key, _key(seed)) for seed in chosen
                 ):
                     continue
-                fitting = [seed for seed in cell.seeds if not mask >> seed.number & 1]
+                fitting = [seed for seed in cell.seeds if not mask >> seed.number & 1 and seed.number not in siblings]
                 if fitting:
                     seed = chance.choice(fitting)
                     chosen.append(seed)

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
+from functools import lru_cache
+from importlib.resources import files
+from itertools import combinations, product
 
 import msgspec
+import yaml
 
 from services.augmentation.answers import PreferenceAnswer
 from services.augmentation.free_slots import canonical_place
@@ -26,7 +29,8 @@ MAXIMUM_SHARED_RUNS = 0.4
 """Share of a description's five-word runs that may stand in the instruction before it counts as a restatement of it."""
 MINIMUM_WORDS_TO_COMPARE = 4
 
-_LIST_MARKS = re.compile(r"[,;|/\n]|\s[-–—•]\s")
+_LIST_MARKS = re.compile(r"[,;|/+&\n]|\s[-–—•]\s")
+_JOINED = re.compile(r"\s+(?:and|plus|or|yet|but)\s+")
 _SPACES = re.compile(r"\s+")
 
 
@@ -110,20 +114,23 @@ def compare_sets(
     maximum_similarity: float,
     check_sentences: Sequence[str],
 ) -> Fault | None:
-    """Hold a set against its siblings: `duplicate_set` where all keywords are the same, `similar_set` where two descriptions
-    of one dimension are closer than `maximum_similarity` (ROUGE-L). Sentences of machine checks are left out of that: their
-    wording is fixed, and opposite checks are worded alike."""
+    """Hold a set against itself and its siblings: `repeated_preference` where two of its descriptions are closer than
+    `maximum_similarity` (ROUGE-L), `similar_set` where one of them is that close to one of a sibling, whatever they are labelled,
+    `duplicate_set` where all keywords are a sibling's. Sentences of machine checks are left out of the comparison: their wording
+    is fixed, and opposite checks are worded alike."""
+    for mine, theirs in combinations(candidate, 2):
+        similarity = _similarity(mine, theirs, check_sentences)
+        if similarity > maximum_similarity:
+            return Fault(
+                "repeated_preference",
+                f"descriptions of {mine.subdimension!r} and {theirs.subdimension!r} have ROUGE-L {similarity:.2f};"
+                f" at most {maximum_similarity:.2f} is allowed",
+            )
     for other in accepted:
         if sorted(one.preference.casefold() for one in candidate) == sorted(one.preference.casefold() for one in other):
             return Fault("duplicate_set", "all keywords are those of an earlier set of this instruction")
         for mine, theirs in product(candidate, other):
-            if mine.dimension != theirs.dimension:
-                continue
-            first = _without(mine.description, check_sentences)
-            second = _without(theirs.description, check_sentences)
-            if min(len(first.split()), len(second.split())) < MINIMUM_WORDS_TO_COMPARE:
-                continue
-            similarity = rouge_l(first, second)
+            similarity = _similarity(mine, theirs, check_sentences)
             if similarity > maximum_similarity:
                 return Fault(
                     "similar_set",
@@ -131,6 +138,14 @@ def compare_sets(
                     f" at most {maximum_similarity:.2f} is allowed",
                 )
     return None
+
+
+def _similarity(one: Preference, other: Preference, check_sentences: Sequence[str]) -> float:
+    """ROUGE-L of two descriptions without the sentences of machine checks; 0 where one has too few words to compare."""
+    first, second = _without(one.description, check_sentences), _without(other.description, check_sentences)
+    if min(len(first.split()), len(second.split())) < MINIMUM_WORDS_TO_COMPARE:
+        return 0.0
+    return rouge_l(first, second)
 
 
 def _malformed(detail: str) -> SetVerdict:
@@ -162,7 +177,7 @@ def _judge_preference(
     keywords = answer.preference.strip().rstrip(".")
     if not keywords:
         return Fault("malformed_preference", f"the keywords of {subdimension!r} are empty")
-    if _LIST_MARKS.search(keywords):
+    if _LIST_MARKS.search(keywords) or _joins_qualities(keywords):
         return Fault("malformed_preference", f"the keywords of {subdimension!r} are a list: {keywords[:80]!r}")
     if len(keywords) > MAXIMUM_KEYWORD_CHARACTERS or len(keywords.split()) > MAXIMUM_KEYWORDS:
         return Fault(
@@ -198,6 +213,18 @@ def _judge_preference(
         check=seed.check if seed else None,
         intensity=slot.intensity,
     )
+
+
+@lru_cache(maxsize=1)
+def _quality_words() -> frozenset[str]:
+    text = files("services.augmentation").joinpath("quality_words.yaml").read_text(encoding="utf-8")
+    return frozenset(yaml.safe_load(text))
+
+
+def _joins_qualities(keywords: str) -> bool:
+    """Whether the keywords are qualities joined by words instead of commas: `friendly and precise`."""
+    parts = [part.strip() for part in _JOINED.split(keywords.casefold())]
+    return len(parts) > 1 and sum(part in _quality_words() for part in parts) > 1
 
 
 def _repeated(preferences: Sequence[Preference]) -> str | None:

@@ -205,7 +205,8 @@ async def test_the_later_of_two_alike_sets_is_asked_again() -> None:
         if request.sample_index == "augment:all:0":
             for number in (0, 1):
                 for preference in _of_set(request, answer, number):
-                    preference["description"] = f"The very same words stand here for {preference['dimension']} twice."
+                    dimension = preference["dimension"]
+                    preference["description"] = " ".join(f"{dimension}{word}" for word in range(8))
                     preference["preference"] = f"set {number} words"
         return answer
 

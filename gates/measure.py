@@ -42,8 +42,8 @@ GATES = (
     ),
     Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), False, "list marks"),
     Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), False, "character 5-grams"),
-    Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), False, "patterns"),
-    Gate("restated_task", StageKind.COMPOSE, ("restates_task",), False, "patterns; five-word runs"),
+    Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), True, "patterns; judge"),
+    Gate("restated_task", StageKind.COMPOSE, ("restates_task",), True, "patterns; five-word runs; judge"),
     Gate(
         "ignored_facet",
         StageKind.RESPOND,

@@ -5,7 +5,7 @@ slot concrete, or coins a preference in a free one; code verifies, and a judge w
 for again, one call per set, with a fresh sample index. Sets of persistent people are taken as they are, without a call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from shared.llm.protocol import Completion, CompletionRequest, LanguageModelErro
 from shared.prompts import load_prompt
 from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenance_of, reject
 from shared.stages.protocol import RowContext, RowStageHandler
+from shared.stages.second_look import Place, confirmed_faults
 
 PROMPT = load_prompt("services.augmentation", "preference_sets")
 
@@ -197,30 +198,42 @@ async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], s
 
 
 async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
-    """Ask the judge, where there is one, what the sets that code found no fault with really mean."""
+    """Ask the judge, where there is one, what the sets that code found no fault with really mean; what it objects to
+    counts once a second call about those sets agrees."""
     good = [one for one in pending if one.fault is None]
     context = work.context
-    if context.judge is None or not good:
+    judge = context.judge
+    if judge is None or not good:
         return
-    result = await review.review_sets(
-        context.judge,
-        work.row,
-        [(one.assignment.index, one.preferences) for one in good],
-        review.review_options_of(context.taxonomy),
-        context.spec.seed,
-        f"review:{attempt}",
-    )
-    for position, one in enumerate(good):
-        one.judge_usage.attempts += 1
-        one.judge_usage.prompt_tokens += (result.usage.prompt_tokens + position) // len(good)
-        one.judge_usage.completion_tokens += (result.usage.completion_tokens + position) // len(good)
-        one.unreviewed = sum(index == one.assignment.index for index, _ in result.incomplete)
-        findings = result.of_set(one.assignment.index)
-        if result.error is not None:
-            one.unreviewed, one.fault = len(one.preferences), result.error
-        elif findings:
-            one.fault = findings[0].fault()
-        else:
+    by_index = {one.assignment.index: one for one in good}
+    looks: list[review.ReviewResult] = []
+
+    async def look(indices: Sequence[int], number: int) -> Mapping[Place, Fault] | Fault:
+        result = await review.review_sets(
+            judge,
+            work.row,
+            [(index, by_index[index].preferences) for index in indices],
+            review.review_options_of(context.taxonomy),
+            context.spec.seed,
+            f"review:{attempt}:{number}",
+        )
+        looks.append(result)
+        for position, index in enumerate(indices):
+            usage = by_index[index].judge_usage
+            usage.attempts += 1
+            usage.prompt_tokens += (result.usage.prompt_tokens + position) // len(indices)
+            usage.completion_tokens += (result.usage.completion_tokens + position) // len(indices)
+        # A preference that is misread twice is wrong, whatever the judge took it for each time.
+        found = {(finding.set, *finding.preferences): finding.fault() for finding in result.findings}
+        return found if result.error is None else result.error
+
+    faults = await confirmed_faults(list(by_index), look)
+    result = looks[0]
+    for index, one in by_index.items():
+        one.fault = faults.get(index)
+        unanswered = sum(of_set == index for of_set, _ in result.incomplete)
+        one.unreviewed = unanswered if result.error is None else len(one.preferences)
+        if one.fault is None:
             one.preferences = _placed(one, result)
             if work.row.split == Split.TRAIN:
                 one.fault = work.drawing.guard.fault(one.preferences, _sentences(one))

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
+from services.composition import review
 from services.composition.forms import Wording, draw_target, draw_wordings
 from services.composition.validation import compare_system_messages, judge_form, judge_role, judge_system_message
 from shared.domain.checks import canonical_sentence
@@ -47,7 +48,7 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Fill `system` and `system_form` of every living facet, or reject it.
 
     Rejection reasons: those of `judge_system_message`, `judge_form`, `judge_role` and `compare_system_messages`, and the codes
-    of the model's errors.
+    of the model's errors; with a judge those of `MessageReviewer`.
     """
     parameters = context.spec.compose
     held_out = hold_out(context.taxonomy, context.spec.splits, context.spec.seed)
@@ -88,12 +89,35 @@ async def compose(row: InstructionRow, context: RowContext) -> InstructionRow:
             fault = judge_role(text, work.wording.role)
         return text if fault is None else fault
 
-    outcomes = await settle_facets(list(works), make, compare_system_messages, parameters.quality_retries)
+    reviewer = (
+        None
+        if context.judge is None
+        else review.MessageReviewer(
+            context.judge,
+            row.row_id,
+            {index: work.facet.profile for index, work in works.items()},
+            context.spec.seed,
+        )
+    )
+    outcomes = await settle_facets(
+        list(works),
+        make,
+        compare_system_messages,
+        parameters.quality_retries,
+        None if reviewer is None else reviewer.look,
+    )
     for index, outcome in outcomes.items():
         work = works[index]
         work.facet.provenance.append(
             provenance_of(context.stage, context.teacher, PROMPT.version, work.seed, parameters.sampling, work.usage)
         )
+        if reviewer is not None and context.judge is not None and reviewer.messages[index].usage.attempts:
+            reviewed = reviewer.messages[index]
+            version, seed = review.PROMPT.version, context.spec.seed
+            work.facet.provenance.append(
+                provenance_of(f"{context.stage}:judge", context.judge, version, seed, review.SAMPLING, reviewed.usage)
+            )
+            work.facet.scores |= reviewed.scores()
         if isinstance(outcome, Fault):
             reject(work.facet, context.stage, outcome)
         else:
@@ -135,4 +159,8 @@ def _prepare(row: InstructionRow, facet: Facet, wording: Wording, context: RowCo
     return _Work(facet=facet, wording=wording, target=target, messages=messages, usage=Usage())
 
 
-HANDLERS = (RowStageHandler(StageKind.COMPOSE, compose, {"system_message": PROMPT.version}),)
+HANDLERS = (
+    RowStageHandler(
+        StageKind.COMPOSE, compose, {SCHEMA_NAME: PROMPT.version, review.SCHEMA_NAME: review.PROMPT.version}
+    ),
+)

@@ -163,7 +163,9 @@ def _finish(
 ) -> None:
     facet = work.facet
     facet.check_results = dict(work.check_results)
-    facet.moot, facet.contradictions, facet.scores = figures.moot, figures.contradictions, figures.scores
+    facet.moot, facet.contradictions = figures.moot, figures.contradictions
+    # What the stages before found out stays.
+    facet.scores |= figures.scores
     sampling = context.spec.respond.sampling
     facet.provenance.append(
         provenance_of(context.stage, context.teacher, PROMPT_VERSION, work.seed, sampling, work.usage)

@@ -4,16 +4,20 @@ from typing import Any
 
 from services.simulator.checklist import answer_checklist
 from services.simulator.judge_profile import JudgeProfile
+from services.simulator.message_review import answer_message_review
 from services.simulator.set_review import answer_set_review
 
 CHECKLIST_KEYS = frozenset({"answer", "items"})
 REVIEW_KEYS = frozenset({"wishes"})
-KINDS_OF_BLOCKS = (CHECKLIST_KEYS, REVIEW_KEYS)
+MESSAGE_KEYS = frozenset({"messages"})
+KINDS_OF_BLOCKS = (CHECKLIST_KEYS, REVIEW_KEYS, MESSAGE_KEYS)
 
 
 def answer_judge(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
-    """A checklist for an answer, or the review of preference sets, by the keys of the block. Raises BadRequest for a block that
-    cannot be read."""
+    """A checklist for an answer, or the review of preference sets or of system messages, by the keys of the block. Raises
+    BadRequest for a block that cannot be read."""
     if block.keys() >= CHECKLIST_KEYS:
         return answer_checklist(block, seed, digest, profile)
-    return answer_set_review(block, seed, digest, profile)
+    if block.keys() >= REVIEW_KEYS:
+        return answer_set_review(block, seed, digest, profile)
+    return answer_message_review(block, seed, digest, profile)

@@ -39,7 +39,10 @@ class JudgeProfile(PlanModel):
         default=0.0, ge=0, le=1, description="share of calls in which it reports a contradiction that is none"
     )
     review_error: float = Field(
-        default=0.0, ge=0, le=1, description="share of descriptions of which it names another option than the true one"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of descriptions, and of system messages, of which it says something else than is true",
     )
 
     @model_validator(mode="before")

@@ -24,6 +24,7 @@ CLASS_OF_SCHEMA = {
     "system_message": RequestClass.COMPOSE,
     "checklist": RequestClass.JUDGE,
     "set_review": RequestClass.JUDGE,
+    "message_review": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

@@ -26,6 +26,10 @@ USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
 OPEN_WISHES = 0.65
 """Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
+REVIEW_CALLS = 1.25
+"""Calls of a review per row: one about everything, and in a quarter of the rows another, to confirm what the first objects to."""
+REVIEWED = ("augment", "compose")
+"""Stages whose results a judge reviews; in `respond` it fills in checklists."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -92,23 +96,33 @@ def neutral_answers(facets: int, judged: bool, no_system_share: float, test_shar
 
 
 def expectation(
-    request_class: str, augment: AugmentParameters, dimensions: int, instruction_characters: float, neutral: float
+    stage: str,
+    request_class: str,
+    augment: AugmentParameters,
+    dimensions: int,
+    instruction_characters: float,
+    neutral: float,
 ) -> _Expectation:
     """The default model, before any usage is known: rough sizes of the shipped prompts, preference sets of `dimensions`
     preferences each, system messages of some 700 characters, responses of some 1,200, `neutral` answers per row without a
     system message. Usage corrects it."""
     facets = augment.sets_per_instruction
-    match request_class:
-        case "augment":
+    match request_class, stage:
+        case "augment", _:
             calls = ceil(facets * augment.mean_set_size() / augment.slots_per_call())
             preferences = facets * augment.mean_set_size() / calls
             return _Expectation(calls, 2500 + instruction_characters + 330 * preferences, 60 + 330 * preferences)
-        case "compose":
+        case "compose", _:
             return _Expectation(facets, 1800 + instruction_characters + 300 * dimensions, 700)
-        case "respond":
+        case "respond", _:
             answers = facets + neutral
             return _Expectation(answers, 700 * facets / answers + instruction_characters, 1200)
-        case "judge":
+        case "judge", "augment":
+            preferences = facets * augment.mean_set_size()
+            return _Expectation(REVIEW_CALLS, 2400 + instruction_characters + 800 * preferences, 40 + 40 * preferences)
+        case "judge", "compose":
+            return _Expectation(REVIEW_CALLS, 2000 + 750 * facets, 20 + 50 * facets)
+        case "judge", _:
             # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
             # the neutral one.
             items = OPEN_WISHES * facets * dimensions + 1
@@ -141,14 +155,14 @@ async def estimate_job(
             if choice == spec.teacher
             else await _characters_per_token(session, project_id, choice)
         )
-        learned = await _learn(session, project_id, request_class, choice, dimensions)
+        learned = await _learn(session, project_id, stage, request_class, choice, dimensions)
         neutral = neutral_answers(
             spec.augment.sets_per_instruction,
             spec.judge is not None,
             spec.respond.no_system_share,
             spec.splits.test_share,
         )
-        expected = expectation(request_class, spec.augment, dimensions, average_instruction_characters, neutral)
+        expected = expectation(stage, request_class, spec.augment, dimensions, average_instruction_characters, neutral)
         calls = rows * expected.calls_per_row * learned.call_factor()
         prompt_tokens = round(calls * expected.prompt_characters * learned.prompt_factor() / per_token)
         completion_tokens = round(calls * expected.completion_characters * learned.completion_factor() / per_token)
@@ -184,7 +198,7 @@ def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
     for stage in plan_until(spec.stop_after):
         if stage.is_row_stage:
             classes.append((stage.name, stage.kind.value, spec.teacher, "/teacher"))
-        if stage.name == "respond" and spec.judge is not None:
+        if stage.name in (*REVIEWED, "respond") and spec.judge is not None:
             classes.append((stage.name, "judge", spec.judge, "/judge"))
     return classes
 
@@ -205,9 +219,9 @@ async def _characters_per_token(session: AsyncSession, project_id: str, choice: 
 
 
 async def _learn(
-    session: AsyncSession, project_id: str, request_class: str, choice: ModelChoice, dimensions: int
+    session: AsyncSession, project_id: str, stage: str, request_class: str, choice: ModelChoice, dimensions: int
 ) -> _Learned:
-    """What the project's last succeeded jobs took for this request class with this model."""
+    """What the project's last succeeded jobs took for this request class of the stage with this model."""
     found = await session.execute(
         sa.text(
             "SELECT u.calls, u.cached_calls, u.prompt_characters, u.completion_characters, j.spec, j.taxonomy, j.estimate, "
@@ -215,13 +229,14 @@ async def _learn(
             "GROUP BY p.id HAVING count(*) > 1) AS repeated FROM usage u JOIN job j ON j.id = u.job_id "
             "JOIN stage s ON s.job_id = u.job_id AND s.name = u.stage "
             "WHERE u.project_id = :project_id AND u.provider = :provider AND u.model = :model "
-            "AND u.request_class = :request_class AND j.state = 'succeeded' "
+            "AND u.stage = :stage AND u.request_class = :request_class AND j.state = 'succeeded' "
             "ORDER BY j.created_at DESC LIMIT :jobs"
         ),
         {
             "project_id": project_id,
             "provider": choice.provider,
             "model": choice.model,
+            "stage": stage,
             "request_class": request_class,
             "jobs": _JOBS_LEARNED_FROM,
         },
@@ -230,6 +245,7 @@ async def _learn(
     for calls, cached, prompt, completion, spec, taxonomy, estimate, rows_expected, ledger, repeated in found:
         rows = rows_expected or (ledger or {}).get("rows_in") or 0
         expected = expectation(
+            stage,
             request_class,
             _augment_of(spec),
             len((taxonomy or {}).get("dimensions") or ()) or dimensions,

@@ -349,3 +349,52 @@ async def test_an_instruction_with_harmful_intent_gets_careful_poles_alone() -> 
         for facet in (await HANDLER.process(row, context)).facets:
             seen |= {stances.get((one.subdimension, one.pole)) for one in facet.preferences if one.seed_name}
     assert seen == {None, "careful"}
+
+
+def _judge(trivial: dict[str, set[int]]) -> ScriptedModel:
+    """A judge who finds the first wish of these sets trivial, by the sample index of its call, and names no option."""
+
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        named = trivial.get(request.sample_index, set())
+        wishes = block_of(request)["wishes"]
+        firsts = {one["set"]: one["wish"] for one in reversed(wishes)}
+        moot = {firsts[number] for number in named}
+        options = [
+            # The assigned pole is not told; what is not an option counts as unanswered.
+            {"wish": one["wish"], "option": 0 if one["wish"] in moot else 99, "trivial": one["wish"] in moot}
+            for one in wishes
+        ]
+        return {"wishes": options, "contradictions": []}
+
+    return ScriptedModel(script)
+
+
+async def _reviewed(judge: ScriptedModel, **augment: Any) -> InstructionRow:
+    context = context_of(
+        ScriptedModel(_good), small_taxonomy(), stage="augment", judge=judge, augment=FOUR_EACH | augment
+    )
+    return await HANDLER.process(_row(), context)
+
+
+async def test_what_the_judge_objects_to_counts_once_a_second_look_agrees() -> None:
+    judge = _judge({"review:0:0": {0, 1}, "review:0:1": {1}})
+    row = await _reviewed(judge, quality_retries=0)
+    assert judge.sample_indices == ["review:0:0", "review:0:1", "review:0:2"]
+    assert [{wish["set"] for wish in block_of(one)["wishes"]} for one in judge.requests] == [{0, 1, 2}, {0, 1}, {0}]
+    reasons = [None if facet.rejection is None else facet.rejection.reason for facet in row.facets]
+    assert reasons == [None, "moot_preference", None]
+    assert [facet.provenance[1].attempts for facet in row.facets] == [3, 2, 1]
+    assert sum(facet.provenance[1].prompt_tokens for facet in row.facets) == 30
+    assert row.facets[2].scores == {"unreviewed": 4.0}
+
+
+async def test_a_set_made_again_is_reviewed_again() -> None:
+    judge = _judge({"review:0:0": {1}, "review:0:1": {1}})
+    row = await _reviewed(judge, quality_retries=1)
+    assert all(facet.alive for facet in row.facets)
+    assert judge.sample_indices == ["review:0:0", "review:0:1", "review:1:0"]
+
+
+async def test_an_error_of_the_judge_is_the_fault_of_the_sets_it_read() -> None:
+    row = await _reviewed(ScriptedModel(lambda _: RetriesExhausted("gone")), quality_retries=1)
+    assert {facet.rejection.reason for facet in row.facets if facet.rejection} == {f"judge_{RetriesExhausted.code}"}

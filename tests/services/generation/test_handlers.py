@@ -237,6 +237,14 @@ async def test_what_a_facet_keeps_of_the_matrix() -> None:
     row_ledger(row, "respond").check()
 
 
+async def test_what_earlier_stages_scored_stays() -> None:
+    row = _row()
+    row.facets[0].scores = {"unverified_review": 1.0}
+    row, _, _ = await _respond(_named, row, judge=CAREFUL)
+    assert row.facets[0].scores["unverified_review"] == 1.0
+    assert row.facets[0].scores["own"] == 1.0
+
+
 async def test_without_a_judge_the_matrix_holds_what_programs_say() -> None:
     row, teacher, _ = await _respond(_named, _row(2, words=40), no_system_share=0.5)
     assert "respond:neutral:0" in teacher.sample_indices

@@ -13,6 +13,7 @@ from tests.support.fake_models import block_of
 SHIPPED = [
     ("services.augmentation", "preference_sets"),
     ("services.augmentation", "set_review"),
+    ("services.composition", "message_review"),
     ("services.composition", "system_message"),
     ("services.generation", "checklist"),
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from itertools import combinations, product
+from statistics import fmean
 
 import msgspec
 import yaml
@@ -28,6 +29,8 @@ RUN_LENGTH = 5
 MAXIMUM_SHARED_RUNS = 0.4
 """Share of a description's five-word runs that may stand in the instruction before it counts as a restatement of it."""
 MINIMUM_WORDS_TO_COMPARE = 4
+WHOLE_SET_SHARE = 0.8
+"""Where the descriptions of a set come that close on average, as a share of what one alone may, the set is a copy in other words."""
 
 _LIST_MARKS = re.compile(r"[,;|/+&\n]|\s[-–—•]\s")
 _JOINED = re.compile(r"\s+(?:and|plus|or|yet|but)\s+")
@@ -116,8 +119,8 @@ def compare_sets(
 ) -> Fault | None:
     """Hold a set against itself and its siblings: `repeated_preference` where two of its descriptions are closer than
     `maximum_similarity` (ROUGE-L), `similar_set` where one of them is that close to one of a sibling, whatever they are labelled,
-    `duplicate_set` where all keywords are a sibling's. Sentences of machine checks are left out of the comparison: their wording
-    is fixed, and opposite checks are worded alike."""
+    `duplicate_set` where all keywords are a sibling's, or the descriptions are close to a sibling's on average. Sentences of
+    machine checks are left out of the comparison: their wording is fixed, and opposite checks are worded alike."""
     for mine, theirs in combinations(candidate, 2):
         similarity = _similarity(mine, theirs, check_sentences)
         if similarity > maximum_similarity:
@@ -129,6 +132,11 @@ def compare_sets(
     for other in accepted:
         if sorted(one.preference.casefold() for one in candidate) == sorted(one.preference.casefold() for one in other):
             return Fault("duplicate_set", "all keywords are those of an earlier set of this instruction")
+        closest = [max(_similarity(mine, theirs, check_sentences) for theirs in other) for mine in candidate]
+        if fmean(closest) > WHOLE_SET_SHARE * maximum_similarity:
+            return Fault(
+                "duplicate_set", f"its descriptions have ROUGE-L {fmean(closest):.2f} on average with an earlier set"
+            )
         for mine, theirs in product(candidate, other):
             similarity = _similarity(mine, theirs, check_sentences)
             if similarity > maximum_similarity:

@@ -30,18 +30,22 @@ def run_demo(instructions: Path | None, teacher: str, out: Path, console: Consol
 
 
 def demo_spec(client: ApiClient, instructions: Path | None, teacher: str) -> dict[str, Any]:
-    """The job of the demo: bundled instructions or an uploaded file, everything else as the defaults are."""
+    """The job of the demo: bundled instructions or an uploaded file, a fifth of them for testing."""
     provider, _, model = teacher.partition("/")
     model = model or DEFAULT_MODELS.get(provider, "")
     if not model:
         raise MultifacetError(f"teacher {teacher!r} names no model: write provider/model")
     source = {"bundled": "demo"} if instructions is None else {"file": client.upload(instructions)["id"]}
-    return {
+    chosen = {"provider": provider, "model": model}
+    spec = {
         "name": "demo" if instructions is None else instructions.stem[:120],
         "sources": [source],
-        "teacher": {"provider": provider, "model": model},
-        "assemble": {"pairing": "mirrored"},
+        "teacher": chosen,
+        # Of few instructions more must test, so that every level has some.
+        "splits": {"test_share": 0.2},
     }
+    # The simulator judges for nothing; a real judge is for the user to choose and to pay.
+    return {**spec, "judge": chosen} if provider == "simulator" else spec
 
 
 def _run(

@@ -124,7 +124,7 @@ class AugmentParameters(SpecModel):
     sets_per_instruction: int = Field(default=3, ge=1, le=16)
     sampling: SamplingParameters = SamplingParameters(max_tokens=2048)
     maximum_set_similarity: float = Field(
-        default=0.5, gt=0, le=1, description="ROUGE-L above which two descriptions of one instruction count as the same"
+        default=0.6, gt=0, le=1, description="ROUGE-L above which two descriptions of one instruction count as the same"
     )
     quality_retries: int = Field(default=2, ge=0, le=10)
     set_sizes: dict[int, float] = Field(

@@ -30,7 +30,7 @@ MAXIMUM_SHARED_RUNS = 0.4
 """Share of a description's five-word runs that may stand in the instruction before it counts as a restatement of it."""
 MINIMUM_WORDS_TO_COMPARE = 4
 WHOLE_SET_SHARE = 0.8
-"""Where the descriptions of a set come that close on average, as a share of what one alone may, the set is a copy in other words."""
+"""A set whose descriptions come so close on average, as a share of what one alone may, is a copy in other words."""
 
 _LIST_MARKS = re.compile(r"[,;|/+&\n]|\s[-–—•]\s")
 _JOINED = re.compile(r"\s+(?:and|plus|or|yet|but)\s+")

@@ -21,9 +21,9 @@ _FRAGMENT = re.compile(r"^\s*(?:and|or|but|with|e\.g|etc)\b|\b(?:and|or|such as|
 
 
 def measure(data: AuditData) -> list[Finding]:
-    """Shares of: sets with two entries of a dimension or with fragments (keywords split at commas); entries that name a
-    level and stand under another; entries whose keywords name a subdimension of another dimension only; harmlessness
-    entries that ask for less caution."""
+    """Shares of: sets with two entries of a subdimension or of one description, or with fragments (keywords split at commas);
+    entries that name a level and stand under another; entries whose keywords name a subdimension of another dimension only;
+    harmlessness entries that ask for less caution."""
     titles = {
         "split_keywords": "Sets with split keywords",
         "wrong_level": "Entries under a level that they do not name",
@@ -45,9 +45,12 @@ def _split(rows: list[AuditRow], title: str) -> Finding:
     observed, examples = [], []
     for row in rows:
         entries = row.entries or ()
-        dimensions = Counter(entry.dimension for entry in entries)
+        # Several preferences of one dimension are a choice; of one subdimension, or with one description, they were one.
+        places = Counter((entry.dimension, entry.subdimension) for entry in entries)
+        descriptions = Counter(entry.description for entry in entries if entry.description)
         fragments = [entry.preference for entry in entries if _FRAGMENT.search(entry.preference)]
-        bad = max(dimensions.values()) > 1 or bool(fragments)
+        repeated = max(places.values(), default=0) > 1 or max(descriptions.values(), default=0) > 1
+        bad = repeated or bool(fragments)
         observed.append((row.cluster, bad))
         if bad:
             examples.append(" | ".join(f"{entry.dimension}: {entry.preference}" for entry in entries))

@@ -120,7 +120,7 @@ def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
 
 def test_an_outage_of_the_teacher_delays_a_job_and_costs_it_no_row(driver: Driver) -> None:
     driver.faults({"default": {"shares": {"server_error": 1.0}}})
-    job_id = driver.submit(seed=31, max_reject_rate=0.0)
+    job_id = driver.submit(seed=31)
     driver.until(job_id, lambda job: job["stages"][1]["state"] == "running")
     time.sleep(8)
     during = driver.simulator_calls()
@@ -129,6 +129,8 @@ def test_an_outage_of_the_teacher_delays_a_job_and_costs_it_no_row(driver: Drive
     driver.faults({})
     job = driver.finished(job_id)
     assert job["state"] == "succeeded"
+    reasons = {reason for stage in job["stages"] for reason in (stage["ledger"] or {}).get("reasons", {})}
+    assert not reasons & {"retries_exhausted", "request_rejected"}, "an outage rejects nothing"
 
 
 def test_too_many_refusals_fail_the_job_with_a_reason(driver: Driver) -> None:

@@ -75,6 +75,10 @@ format: $(BIN)/.dev ## rewrite the code in the project's format
 bench: environment $(BIN)/.dev ## the benchmark table of docs/benchmarks.md
 	@$(RUN) benchmarks
 
+.PHONY: gates
+gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
+	@$(RUN) gates
+
 .PHONY: compose-test
 compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)
 	@bash tests/compose/run.sh

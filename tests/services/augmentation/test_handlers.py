@@ -214,7 +214,11 @@ async def test_the_later_of_two_alike_sets_is_asked_again() -> None:
     assert teacher.sample_indices == ["augment:all:0", "augment:1:1"]
     assert all(facet.alive for facet in row.facets)
     row, _ = await _augment(script, quality_retries=0)
-    assert [facet.rejection.reason if facet.rejection else None for facet in row.facets] == [None, "similar_set", None]
+    assert [facet.rejection.reason if facet.rejection else None for facet in row.facets] == [
+        None,
+        "duplicate_set",
+        None,
+    ]
 
 
 async def test_sets_with_the_same_keywords_are_duplicates() -> None:

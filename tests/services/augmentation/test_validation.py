@@ -75,6 +75,9 @@ def test_a_check_sentence_that_was_left_out_is_added_once() -> None:
         ({"preference": "  "}, "malformed_preference"),
         ({"preference": "calm, cool"}, "malformed_preference"),
         ({"preference": "calm; cool"}, "malformed_preference"),
+        ({"preference": "calm + cool"}, "malformed_preference"),
+        ({"preference": "brief and friendly"}, "malformed_preference"),
+        ({"preference": "brief plus friendly plus warm"}, "malformed_preference"),
         ({"preference": "a very long row of words that has no end in sight at all"}, "malformed_preference"),
         ({"preference": "x" * 81}, "malformed_preference"),
         ({"description": "Too short."}, "malformed_preference"),
@@ -91,6 +94,11 @@ def test_a_check_sentence_that_was_left_out_is_added_once() -> None:
 )
 def test_each_fault_has_its_reason(change: dict[str, Any], reason: str) -> None:
     assert _reason(_answers(depth=change)) == reason
+
+
+def test_two_things_joined_are_no_list_of_qualities() -> None:
+    for keywords in ("semicolons and asides", "known and assumed kept apart", "brief and to the point"):
+        assert _reason(_answers(depth={"preference": keywords})) is None
 
 
 def test_every_slot_is_answered() -> None:
@@ -157,13 +165,37 @@ def test_sets_with_the_same_keywords_are_duplicates() -> None:
     assert fault.reason == "duplicate_set"
 
 
-def test_descriptions_above_the_similarity_are_too_alike() -> None:
-    one = [_preference("The harbour is described with many calm words.", "calm")]
-    other = [_preference("The harbour is described with many lively words.", "lively")]
-    fault = compare_sets(one, [other], 0.5, [])
+FAR_APART = ("Chapter and verse are quoted throughout.", "Nobody needs prior schooling here.")
+
+
+def test_one_description_above_the_similarity_is_enough() -> None:
+    one = [_preference("The harbour is described with many calm words.", "calm"), _preference(FAR_APART[0], "sourced")]
+    other = [
+        _preference("The harbour is described with many lively words.", "lively"),
+        _preference(FAR_APART[1], "new"),
+    ]
+    fault = compare_sets(one, [other], 0.6, [])
     assert fault is not None
     assert fault.reason == "similar_set"
     assert compare_sets(one, [other], 0.95, []) is None
+
+
+def test_a_set_whose_descriptions_are_close_on_average_is_a_copy() -> None:
+    one = [_preference("The harbour is described with many calm words.", "calm")]
+    other = [_preference("The harbour is shown with many lively words.", "lively")]
+    fault = compare_sets(one, [other], 0.8, [])
+    assert fault is not None
+    assert fault.reason == "duplicate_set"
+
+
+def test_a_set_must_not_say_the_same_twice() -> None:
+    one = [
+        _preference("The harbour is described with many calm words.", "calm"),
+        _preference("The harbour is described with many lively words.", "lively"),
+    ]
+    fault = compare_sets(one, [], 0.6, [])
+    assert fault is not None
+    assert fault.reason == "repeated_preference"
 
 
 def test_check_sentences_do_not_count_as_similarity() -> None:

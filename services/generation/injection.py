@@ -17,8 +17,10 @@ class CommandRules(BaseModel):
     commands: tuple[str, ...] = Field(min_length=1)
 
     def pattern(self) -> re.Pattern[str]:
+        """All commands as one expression, every part written out. Parts may use those before them."""
         expressions = "|".join(f"(?:{command})" for command in self.commands)
-        for name, expression in self.parts.items():
+        # The last ones first, so that what they use is still to come.
+        for name, expression in reversed(self.parts.items()):
             expressions = expressions.replace("{" + name + "}", expression)
         return re.compile(expressions)
 

@@ -26,6 +26,8 @@ USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
 OPEN_WISHES = 0.65
 """Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
+SECOND_LOOKS = 0.1
+"""Share of answers that a judge is asked about again, because they would fall for a preference of their own."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -110,9 +112,10 @@ def expectation(
             return _Expectation(answers, 700 * facets / answers + instruction_characters, 1200)
         case "judge":
             # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
-            # the neutral one.
+            # the neutral one. Some answers are looked at again.
             items = OPEN_WISHES * facets * dimensions + 1
-            return _Expectation(facets + neutral, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
+            calls = facets * (1 + SECOND_LOOKS) + neutral
+            return _Expectation(calls, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

@@ -132,8 +132,8 @@ class Checklist:
         return await self._ask_twice(answer, reference, wishes, 0)
 
     async def look_again(self, answers: Sequence[Answer], reference: str | None) -> dict[int, Checked]:
-        """A second call about answers that `judge` has judged, with another order and control: of the preferences of the answer's own
-        facet the kinder of both verdicts stands from now on, so that one slip of the judge does not end a facet.
+        """A second call about answers that `judge` has judged, with another order and control: of the preferences of the
+        answer's own facet the kinder of both verdicts stands from now on, so that one slip of the judge does not end a facet.
 
         Each answer is looked at again once; those that were, and those whose call comes to nothing, are left out.
         """

@@ -52,12 +52,11 @@ class MatrixGate:
     async def look(self, answers: Mapping[int, GivenAnswer]) -> Mapping[int, Fault]:
         """Faults by facet index, NEUTRAL_INDEX for the neutral answer.
 
-        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`; the judge
-        looks again before a facet falls for it. `moot_facet`
-        (final): every answer follows all that this person wants anyway; told once, and only when no answer is to be replaced,
-        since it rests on all of them. `outvoted` (final, of the neutral answer): every other answer contradicts it and
-        they say the same instead, so it is the one that errs, and the contradictions do not count. The faults of the judge's calls; those about the neutral answer
-        are final.
+        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`; the judge looks
+        again before a facet falls for it. `moot_facet` (final): every answer follows all that this person wants anyway; told
+        once, and only when no answer is to be replaced, since it rests on all of them. `outvoted` (final, of the neutral
+        answer): every other answer contradicts it and they say the same instead, so it is the one that errs, and the
+        contradictions do not count. The faults of the judge's calls; those about the neutral answer are final.
         """
         checked: dict[int, Checked] = {}
         faults: dict[int, Fault] = {}

@@ -114,8 +114,8 @@ def expectation(
             # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
             # the neutral one. Some answers are looked at again.
             items = OPEN_WISHES * facets * dimensions + 1
-            calls = facets * (1 + SECOND_LOOKS) + neutral
-            return _Expectation(calls, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
+            looks = facets * (1 + SECOND_LOOKS) + neutral
+            return _Expectation(looks, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

@@ -17,8 +17,8 @@ from shared.statistics.intervals import LEVEL, Interval, cluster_mean_interval
 LENIENT_FROM = 0.05
 """A judge is lenient where the lower bound of the share of controls missed is above this."""
 LENIENT_LEVEL = 0.99
-"""Level of that interval. A fair judge who hesitates at one control in twenty stands on the bound itself, so the level decides how
-often it is wronged: at 0.99 in one job of 200. A judge who deserves the name misses several times as many."""
+"""Level of that interval. A fair judge who hesitates at one control in twenty stands on the bound itself, so the level decides
+how often it is wronged: at 0.99 in one job of 200. A judge who deserves the name misses several times as many."""
 BIASED_FROM = 0.05
 """A judge is length-biased where the lower bound of the difference between longer and shorter answers is above this."""
 LONGER_SHARE = 1 / 3
@@ -42,8 +42,8 @@ class ControlAnswer(msgspec.Struct, frozen=True):
 
 
 class JudgeRecord(msgspec.Struct, frozen=True):
-    """`missed` is the share of controls missed, `longer_minus_shorter` how much larger that share is among the answers of more than
-    `longer_from` words."""
+    """`missed` is the share of controls missed, `longer_minus_shorter` how much larger that share is among the answers of more
+    than `longer_from` words."""
 
     verdict: Verdict
     controls: int
@@ -74,8 +74,8 @@ def judge_record(answers: Sequence[ControlAnswer]) -> JudgeRecord:
 
 
 def _difference(answers: Sequence[ControlAnswer], cut: float | None) -> Interval:
-    """Share missed among the longer answers minus that among the others. Each control adds its part of the difference, so that answers
-    of one instruction, short and long, vary together in the interval."""
+    """Share missed among the longer answers minus that among the others. Each control adds its part of the difference, so
+    that answers of one instruction, short and long, vary together in the interval."""
     longer = np.array([cut is not None and one.words > cut for one in answers], dtype=bool)
     missed = np.array([one.missed for one in answers], dtype=np.float64)
     if not longer.any() or longer.all():
@@ -90,8 +90,8 @@ def _difference(answers: Sequence[ControlAnswer], cut: float | None) -> Interval
 
 
 class ControlCounts:
-    """Controls of a collection, gathered answer by answer. Memory is bounded: of more than SAMPLED_INSTRUCTIONS instructions those of
-    lowest hash are kept. The answers of one instruction must follow one another."""
+    """Controls of a collection, gathered answer by answer. Memory is bounded: of more than SAMPLED_INSTRUCTIONS instructions
+    those of lowest hash are kept. The answers of one instruction must follow one another."""
 
     def __init__(self) -> None:
         self._by_instruction: dict[str, list[tuple[float, int, int]]] = {}

@@ -47,7 +47,8 @@ GATES = (
     Gate(
         "ignored_facet",
         StageKind.RESPOND,
-        ("ignored_preference", "check_failed", "moot_facet"),
+        # Not `moot_facet`: that every answer follows all of a facet's wishes is no slip of its own answer.
+        ("ignored_preference", "check_failed"),
         True,
         "machine checks; facet matrix",
     ),

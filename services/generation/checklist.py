@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.generation.controls import plant_control
 from services.generation.quotes import normalised, stands_in
+from shared.domain.facet_matrix import score_of
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SamplingParameters
 from shared.domain.prose import fold
@@ -74,6 +75,10 @@ class Checked(msgspec.Struct, frozen=True):
     """Verdicts that were taken one step down."""
     contradictions_unverified: int
     """Contradictions that were dropped, because a quote does not stand where it should or both say the same."""
+    controls: int = 0
+    """Controls that were asked for, one per call about this text."""
+    controls_missed: int = 0
+    """Those of them that the judge called followed or partly, before its quotes were looked at."""
 
 
 class Checklist:
@@ -98,6 +103,8 @@ class Checklist:
                 entry = (facet.index, position)
                 self._wishes.setdefault(fold(preference.description), []).append((entry, preference.description))
         self._known: dict[str, Checked] = {}
+        self._controls: dict[str, list[str]] = {}
+        self._seen_again: set[tuple[int, str]] = set()
         self.sampling = sampling_for(sum(len(facet.preferences) for facet in facets))
 
     async def judge(self, answers: Sequence[Answer], reference: str | None) -> dict[int, Checked | Fault]:
@@ -119,14 +126,44 @@ class Checklist:
     async def _judge_one(self, answer: Answer, reference: str | None) -> Checked | Fault:
         if answer.text == reference:
             reference = None
-        wishes = [
+        wishes = self._open_wishes(answer)
+        if not wishes and reference is None:
+            return Checked({}, [], 0, 0)
+        return await self._ask_twice(answer, reference, wishes, 0)
+
+    async def look_again(self, answers: Sequence[Answer], reference: str | None) -> dict[int, Checked]:
+        """A second call about answers that `judge` has judged, with another order and control: of the preferences of the
+        answer's own facet the kinder of both verdicts stands from now on, so that one slip of the judge does not end a facet.
+
+        Each answer is looked at again once; those that were, and those whose call comes to nothing, are left out.
+        """
+        new = [one for one in answers if (one.index, one.text) not in self._seen_again and one.text in self._known]
+        self._seen_again.update((one.index, one.text) for one in new)
+        results = await concurrently([self._own_again(answer, reference) for answer in new]) if new else []
+        found = {}
+        for answer, second in zip(new, results, strict=True):
+            if not isinstance(second, Fault):
+                self._known[answer.text] = _kinder(self._known[answer.text], second, answer.index)
+                found[answer.index] = self._known[answer.text]
+        return found
+
+    async def _own_again(self, answer: Answer, reference: str | None) -> Checked | Fault:
+        wishes = self._open_wishes(answer)
+        return await self._ask_twice(answer, None if answer.text == reference else reference, wishes, 2)
+
+    def _open_wishes(self, answer: Answer) -> list[tuple[str, list[Entry]]]:
+        """The wishes that no program decides, each once, with the preferences that hold it."""
+        return [
             (members[0][1], [entry for entry, _ in members])
             for listed in self._wishes.values()
             if (members := [(entry, words) for entry, words in listed if entry not in answer.decided])
         ]
-        if not wishes and reference is None:
-            return Checked({}, [], 0, 0)
-        for number in range(2):
+
+    async def _ask_twice(
+        self, answer: Answer, reference: str | None, wishes: Sequence[tuple[str, list[Entry]]], first: int
+    ) -> Checked | Fault:
+        """The call numbered `first`, and the next where its control was called followed."""
+        for number in (first, first + 1):
             result = await self._ask(answer, reference, wishes, number)
             if result is not None:
                 return result
@@ -171,11 +208,28 @@ class Checklist:
         by_item = {one.item: one for one in said.items}
         if sorted(by_item) != list(range(len(items))) or len(said.items) != len(items):
             return Fault("judge_incomplete", f"{len(said.items)} verdicts on {len(items)} items")
-        if by_item[items.index(control)].verdict == "followed":
+        # Kept whatever comes of it: a judge whose misses were forgotten after a second call would look better than it is.
+        on_control = by_item[items.index(control)].verdict
+        given = self._controls.setdefault(answer.text, [])
+        given.append(on_control)
+        if on_control == "followed":
             return None
-        return read_checked(
+        checked = read_checked(
             answer.text, reference, [(entries, by_item[n]) for n, (_, entries) in enumerate(items)], said.contradictions
         )
+        missed = sum(verdict != "violated" for verdict in given)
+        return msgspec.structs.replace(checked, controls=len(given), controls_missed=missed)
+
+
+def _kinder(first: Checked, second: Checked, facet: int) -> Checked:
+    """The first look, with the kinder of both verdicts on the facet's preferences, and with the controls of both."""
+    verdicts = dict(first.verdicts)
+    for entry, (verdict, quote) in second.verdicts.items():
+        if entry[0] == facet and score_of(verdict) > score_of(verdicts[entry][0]):
+            verdicts[entry] = (verdict, quote)
+    return msgspec.structs.replace(
+        first, verdicts=verdicts, controls=second.controls, controls_missed=second.controls_missed
+    )
 
 
 def sampling_for(wishes: int) -> SamplingParameters:

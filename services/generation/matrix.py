@@ -8,7 +8,7 @@ import msgspec
 
 from services.generation.checklist import Answer, Checked, Checklist
 from shared.domain.facet_matrix import FacetMatrix
-from shared.domain.prose import words
+from shared.domain.prose import fold, words
 from shared.domain.rows import NEUTRAL_INDEX, Contradiction, Facet, Verdict
 from shared.stages.facets import Fault
 
@@ -52,18 +52,18 @@ class MatrixGate:
     async def look(self, answers: Mapping[int, GivenAnswer]) -> Mapping[int, Fault]:
         """Faults by facet index, NEUTRAL_INDEX for the neutral answer.
 
-        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`. `moot_facet`
-        (final): every answer follows all that this person wants anyway; told once, and only when no answer is to be replaced,
-        since it rests on all of them. `outvoted` (final, of the neutral answer): every other answer contradicts it, so it is
-        the one that errs, and the contradictions do not count. The faults of the judge's calls; those about the neutral answer
-        are final.
+        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`; the judge looks
+        again before a facet falls for it. `moot_facet` (final): every answer follows all that this person wants anyway; told
+        once, and only when no answer is to be replaced, since it rests on all of them. `outvoted` (final, of the neutral
+        answer): every other answer contradicts it and they say the same instead, so it is the one that errs, and the
+        contradictions do not count. The faults of the judge's calls; those about the neutral answer are final.
         """
         checked: dict[int, Checked] = {}
         faults: dict[int, Fault] = {}
         if self._checklist is not None and answers.keys() - {NEUTRAL_INDEX}:
             neutral = answers.get(NEUTRAL_INDEX)
             results = await self._checklist.judge(
-                [Answer(index, one.text, one.attempt, one.programs) for index, one in answers.items()],
+                [_to_check(index, one) for index, one in answers.items()],
                 None if neutral is None else neutral.text,
             )
             for index, result in results.items():
@@ -74,9 +74,20 @@ class MatrixGate:
                     faults[index] = Fault(result.reason, result.detail, final=True)
                 else:
                     faults[index] = result
-        self.verdicts = _verdicts(self._facets, answers, checked)
-        matrix = FacetMatrix(self._facets, self.verdicts)
         breaking = self._breaking(answers, checked, faults)
+        matrix = self._matrix_of(answers, checked)
+        in_doubt = [
+            index
+            for index in checked.keys() - {NEUTRAL_INDEX}
+            if not breaking.get(index) and self._ignored(matrix, index, answers[index]) is not None
+        ]
+        if self._checklist is not None and in_doubt:
+            neutral = answers.get(NEUTRAL_INDEX)
+            checked |= await self._checklist.look_again(
+                [_to_check(index, answers[index]) for index in sorted(in_doubt)],
+                None if neutral is None else neutral.text,
+            )
+            matrix = self._matrix_of(answers, checked)
         for index, one in answers.items():
             self.figures[index] = _figures(matrix, index, one.text, checked.get(index), breaking.get(index, []))
         if self._checklist is None:
@@ -92,6 +103,10 @@ class MatrixGate:
                     faults[index] = Fault("moot_facet", "every answer follows all of its preferences", final=True)
         return faults
 
+    def _matrix_of(self, answers: Mapping[int, GivenAnswer], checked: Mapping[int, Checked]) -> FacetMatrix:
+        self.verdicts = _verdicts(self._facets, answers, checked)
+        return FacetMatrix(self._facets, self.verdicts)
+
     def _breaking(
         self, answers: Mapping[int, GivenAnswer], checked: Mapping[int, Checked], faults: dict[int, Fault]
     ) -> dict[int, list[Contradiction]]:
@@ -99,8 +114,8 @@ class MatrixGate:
         if NEUTRAL_INDEX not in answers:
             return {}
         found = {index: one.contradictions for index, one in checked.items() if index != NEUTRAL_INDEX}
-        if len(found) > 1 and all(found.values()):
-            faults[NEUTRAL_INDEX] = Fault("outvoted", f"all {len(found)} other answers contradict it", final=True)
+        if len(found) > 1 and all(found.values()) and _agree(list(found.values())):
+            faults[NEUTRAL_INDEX] = Fault("outvoted", f"all {len(found)} other answers contradict it alike", final=True)
             return {}
         return found if NEUTRAL_INDEX not in faults else {}
 
@@ -125,6 +140,26 @@ class MatrixGate:
         if ignored:
             return Fault("ignored_preference", f"violates preference {ignored[0]}, which an answer for others follows")
         return None
+
+
+def _to_check(index: int, answer: GivenAnswer) -> Answer:
+    return Answer(index, answer.text, answer.attempt, answer.programs)
+
+
+def _agree(contradictions: Sequence[Sequence[Contradiction]]) -> bool:
+    """Whether all answers say the same instead of what the neutral one says: a word that stands in a contradicting quote of each
+    of them and not in what is contradicted; a number, where quotes hold one. Answers that err apart from each other outvote
+    nobody."""
+    instead = [
+        {word for one in several for word in set(_said(one.answer_quote)) - set(_said(one.reference_quote))}
+        for several in contradictions
+    ]
+    numbers = [{word for word in told if any(map(str.isdigit, word))} for told in instead]
+    return bool(set.intersection(*(numbers if any(numbers) else instead)))
+
+
+def _said(quote: str) -> list[str]:
+    return words(fold(quote))
 
 
 def _broken_fact(contradictions: Sequence[Contradiction]) -> Fault | None:
@@ -159,6 +194,8 @@ def _figures(
     if checked is not None:
         scores["quote_unverified"] = checked.quote_unverified
         scores["contradictions_unverified"] = checked.contradictions_unverified
+        scores["controls"] = checked.controls
+        scores["controls_missed"] = checked.controls_missed
     if index == NEUTRAL_INDEX:
         return Figures(scores=scores)
     own, specificity = matrix.own_score(index), matrix.facet_specificity(index)

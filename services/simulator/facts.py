@@ -5,7 +5,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from services.simulator.chance import generator_of
+from services.simulator.chance import Chance, generator_of
 from services.simulator.phrases import fill, load_phrases
 from services.simulator.words import named, topics_of
 
@@ -15,11 +15,18 @@ _VALUES = re.compile(r"\{[ynpl]\}")
 
 
 class Fact(NamedTuple):
-    """One statement: as all answers make it, as an answer that errs makes it, and what finds it with whatever value."""
+    """One statement: as all answers make it, and what finds it with whatever value."""
 
     text: str
-    altered: str
     pattern: re.Pattern[str]
+    before: str
+    after: str
+    kind: str
+    value: str
+
+    def altered(self, chance: Chance) -> str:
+        """The statement with another value. Each answer that errs draws its own, so that two of them seldom agree."""
+        return f"{self.before}{_other_value(self.kind, self.value, chance.random())}{self.after}"
 
 
 @lru_cache(maxsize=4096)
@@ -36,11 +43,11 @@ def facts_of(instruction: str) -> tuple[Fact, ...]:
         slot = _VALUES.search(template)
         # Every template has one value: a test holds the stock to it.
         kind = slot[0] if slot else "{y}"
-        values = _two_values(kind, chance.random(), chance.random())
+        held = _value(kind, chance.random())
         before, _, after = stated.partition(kind)
         value = "|".join(_names(kind)) or r"\d+"
         pattern = re.compile(f"{re.escape(before)}({value}){re.escape(after.rstrip('.'))}", re.IGNORECASE)
-        found.append(Fact(f"{before}{values[0]}{after}", f"{before}{values[1]}{after}", pattern))
+        found.append(Fact(f"{before}{held}{after}", pattern, before, after, kind, held))
     return tuple(found)
 
 
@@ -50,16 +57,21 @@ def _names(kind: str) -> tuple[str, ...]:
     return {"{p}": phrases.fact_persons, "{l}": phrases.fact_places}.get(kind, ())
 
 
-def _two_values(kind: str, first: float, second: float) -> tuple[str, str]:
-    """Two values of a kind that differ, from two numbers in [0, 1)."""
-    if names := _names(kind):
-        start = int(first * len(names))
-        other = (start + 1 + int(second * (len(names) - 1))) % len(names)
-        return names[start], names[other]
-    lowest, count = (1700, 300) if kind == "{y}" else (12, 800)
-    start = int(first * count)
-    other = (start + 1 + int(second * (count - 1))) % count
-    return str(lowest + start), str(lowest + other)
+def _range(kind: str) -> range:
+    """The numbers that a kind of value is drawn from: years, else amounts."""
+    return range(1700, 2000) if kind == "{y}" else range(12, 812)
+
+
+def _value(kind: str, drawn: float) -> str:
+    """A value of a kind, from a number in [0, 1)."""
+    stock = _names(kind) or _range(kind)
+    return str(stock[int(drawn * len(stock))])
+
+
+def _other_value(kind: str, value: str, drawn: float) -> str:
+    """A value of a kind that is not `value`, from a number in [0, 1)."""
+    stock = [one for one in map(str, _names(kind) or _range(kind)) if one != value]
+    return stock[int(drawn * len(stock))]
 
 
 def contradictions_of(instruction: str, answer: str, reference: str) -> list[tuple[str, str]]:

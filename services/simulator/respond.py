@@ -18,7 +18,7 @@ from services.simulator.phrases import fill, load_phrases
 from services.simulator.recipes import Recipe, recipes
 from services.simulator.stream import English, Foreign, Stream
 from services.simulator.tongue import answer_language
-from services.simulator.wanted import sentence_with
+from services.simulator.wanted import load_wanted, sentence_with
 from services.simulator.words import named, topics_of, words_of
 from shared.domain.checks import canonical_sentence, evaluate, find_checks
 from shared.domain.checks.phrases import contains_phrase
@@ -146,10 +146,9 @@ class _Candidate:
 
     def _echoes(self, groups: list[list[str]]) -> list[str]:
         """One sentence for each group of quotations, as far as the stock has sentences for them."""
-        if not self.recipe.echoes or self.language != "en":
+        if not self.recipe.echoes:
             return []
-        frames = list(load_phrases().echo)
-        self.chance.shuffle(frames)
+        frames = self._frames_of_echoes(len(groups))
         found = []
         for frame, group in zip(frames, groups, strict=False):
             for quotation in group:
@@ -161,6 +160,25 @@ class _Candidate:
                     found.append(self.allowed.cleaned(sentence))
                     break
         return found
+
+    def _frames_of_echoes(self, number: int) -> list[str]:
+        """Sentences around quotations; in other languages than English those around any phrase, so often as they are needed."""
+        if self.language == "en":
+            frames = list(load_phrases().echo)
+            self.chance.shuffle(frames)
+            return frames
+        stock = load_wanted().foreign.get(self.language)
+        if stock is None:
+            return []
+        bare = [f"{one.replace('{p}', '{e}')}{stock.stop}" for one in stock.phrases if "{t}" not in one]
+        topical = [
+            f"{one.replace('{p}', '{e}').replace('{t}', topic)}{stock.stop}"
+            for one in stock.phrases
+            if "{t}" in one
+            for topic in self.topics
+        ]
+        # On another topic each, as far as there are any.
+        return [*topical, *bare * number][:number]
 
     def _fill(self, echoes: list[str]) -> None:
         draft, demands = self.draft, self.demands
@@ -240,10 +258,10 @@ class _Candidate:
         return target
 
 
-def answer_respond(system: str, instruction: str, seed: int, digest: bytes, *, altered: bool = False) -> str:
+def answer_respond(system: str, instruction: str, seed: int, digest: bytes, altered: str = "") -> str:
     """The answer. Every check found in the system message passes on it (or does not apply), unless none of the candidates
-    manages, for demands that contradict each other: then the candidate that fails fewest. `altered`: the first of the
-    statements that answers to the instruction share has another value than in all others."""
+    manages, for demands that contradict each other: then the candidate that fails fewest. `altered` stands in
+    the place of the first statement that answers to the instruction share."""
     checks = find_checks(system)
     demands = fold(checks)
     language = demands.language or answer_language(instruction)
@@ -259,7 +277,7 @@ def answer_respond(system: str, instruction: str, seed: int, digest: bytes, *, a
         wishes = wishes.replace(canonical_sentence(check), " ")
     groups = echo_groups(wishes, instruction, chance)
     facts = facts_of(instruction)
-    statements = [fact.altered if altered and fact is facts[0] else fact.text for fact in facts]
+    statements = [altered if altered and fact is facts[0] else fact.text for fact in facts]
     best, fewest = "", len(checks) + 2
     for recipe in recipes(demands, chance):
         body = _Candidate(demands, recipe, language, instruction, statements, chance).sentences(groups)

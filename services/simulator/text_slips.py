@@ -34,8 +34,8 @@ def slipped_respond(system: str, instruction: str, slip: Fault, seed: int, diges
         text = answer_respond("", instruction, seed, digest)
         made = bool(system.strip())
     elif slip is Fault.BROKEN_FACT:
-        text = answer_respond(system, instruction, seed, digest, altered=True)
-        detail = facts_of(instruction)[0].altered
+        detail = facts_of(instruction)[0].altered(generator_of(seed, digest, "altered"))
+        text = answer_respond(system, instruction, seed, digest, detail)
         made = detail.rstrip(".").casefold() in text.casefold()
     else:
         sound = answer_respond(system, instruction, seed, digest)

@@ -99,7 +99,8 @@ class Facet(msgspec.Struct):
     scores: dict[str, float] = {}
     """Figures of the facet matrix (`shared.domain.facet_matrix`): `own` (how far the response follows the facet's preferences
     that are not moot, 0 to 1), `specificity` (mean margin over the siblings, -1 to 1), `words` (of the response); of a judged
-    response also `quote_unverified` and `contradictions_unverified`, the judge's quotes that did not stand there."""
+    response also `quote_unverified` and `contradictions_unverified`, the judge's quotes that did not stand there, `controls`,
+    wishes that the response does not follow, and `controls_missed`, those of them that the judge called followed or partly."""
     rejection: Rejection | None = None
     provenance: list[Provenance] = []
 

@@ -30,6 +30,8 @@ REVIEW_CALLS = 1.25
 """Calls of a review per row: one about everything, and in a quarter of the rows another, to confirm what the first objects to."""
 REVIEWED = ("augment", "compose")
 """Stages whose results a judge reviews; in `respond` it fills in checklists."""
+SECOND_LOOKS = 0.1
+"""Share of answers that a judge is asked about again, because they would fall for a preference of their own."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -124,9 +126,10 @@ def expectation(
             return _Expectation(REVIEW_CALLS, 2000 + 750 * facets, 20 + 50 * facets)
         case "judge", _:
             # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
-            # the neutral one.
+            # the neutral one. Some answers are looked at again.
             items = OPEN_WISHES * facets * dimensions + 1
-            return _Expectation(facets + neutral, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
+            looks = facets * (1 + SECOND_LOOKS) + neutral
+            return _Expectation(looks, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

@@ -10,14 +10,17 @@ from heapq import heappush, heapreplace
 from itertools import combinations
 from typing import Any
 
+import msgspec
+
 from shared.domain.identifiers import seed_of
 from shared.domain.rows import HARMFUL_INTENT_TAG, NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
 from shared.domain.splits import Split, SplitLevel
 from shared.domain.taxonomy import Taxonomy
 from shared.statistics.distributions import length_distribution, normalised_entropy, share_distribution
+from shared.statistics.judge_record import ControlCounts
 
-STATISTICS_SCHEMA_VERSION = "collection-statistics/2"
+STATISTICS_SCHEMA_VERSION = "collection-statistics/3"
 
 SAMPLED_INSTRUCTIONS = 1000
 COMPARED_CHARACTERS = 4000
@@ -46,6 +49,7 @@ _COLUMNS = (
     "prompt",
     "output",
     "finish_reason",
+    "scores",
     "provenance",
 )
 
@@ -143,6 +147,7 @@ class CollectionStatistics:
         self._taxonomy = taxonomy
         self._sample = _Sample(sampled_instructions)
         self._preferences = _Preferences()
+        self._controls = ControlCounts()
         self._previous = ("", "")
         self._instructions = 0
         self._facets = 0
@@ -190,6 +195,7 @@ class CollectionStatistics:
         for made in record["provenance"]:
             key = ("stage", "provider", "model", "prompt_version", "temperature", "top_p", "max_tokens")
             self._makers[tuple(made[name] for name in key)] += 1
+        self._controls.add(row_id, {entry["name"]: entry["value"] for entry in record["scores"] or ()})
         self._sample.add(row_id, record["output"], descriptions)
 
     def _add_set(self, record: Mapping[str, Any], *, harmful: bool) -> dict[str, str]:
@@ -220,7 +226,7 @@ class CollectionStatistics:
         """All figures as plain JSON; ROUGE-L is computed here.
 
         `harmful_intent` counts the instructions so tagged, their facets, and their preferences on poles that the taxonomy marks
-        careful and frank; there should be none on a frank one.
+        careful and frank; there should be none on a frank one. `judge_record` is `JudgeRecord` over the answers that were kept.
         """
         coverage = self._coverage_records()
         dimensions = [dimension.name for dimension in self._taxonomy.dimensions]
@@ -276,6 +282,7 @@ class CollectionStatistics:
                 }
                 for maker, count in self._makers.most_common()
             ],
+            "judge_record": msgspec.to_builtins(self._controls.record()),
             "rouge_l": self._sample.similarities(dimensions),
         }
 

@@ -9,6 +9,7 @@ from services.curation.reporting.card import render_card
 from services.curation.reporting.facts import job_facts
 from services.curation.reporting.flow import flow_of, unit_bars
 from services.curation.reporting.inputs import collection_records, decontamination, find, rejected_rows, splits
+from services.curation.reporting.judging import judge_notes
 from services.curation.reporting.page import render_report
 from shared.charts import (
     Figure,
@@ -64,6 +65,7 @@ def run(context: WholeContext) -> WholeResult:
         "hierarchy": _hierarchy(statistics["hierarchy"]),
         "examples": examples,
         "sources": statistics["sources"],
+        "judge": judge_notes(statistics["judge_record"]) if context.spec.judge is not None else None,
     }
     texts = {
         "report.html": render_report(values, _figures(statistics, flow)).encode(),
@@ -90,6 +92,7 @@ def run(context: WholeContext) -> WholeResult:
         "teacher": "simulator" if facts["simulator"] else f"{facts['provider']}/{facts['model']}",
         "coverage_entropy": round(statistics["coverage_entropy"], 4),
         "harmful_intent": statistics["harmful_intent"],
+        "judge": statistics["judge_record"]["verdict"] if context.spec.judge is not None else None,
         "counts_add_up": not values["faults"],
     }
     return WholeResult(outputs=tuple(outputs), ledger=Ledger(), summary=summary)

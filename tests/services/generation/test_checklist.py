@@ -126,6 +126,13 @@ async def test_a_judge_that_waves_everything_through_is_asked_once_more() -> Non
         for request in model.requests
     )
     assert first != second
+    assert (_found(results).controls, _found(results).controls_missed) == (2, 1)
+
+
+async def test_a_control_called_partly_is_believed_and_counted() -> None:
+    results, model, _ = await _judge(checklist_judge(lambda wish, _: "followed", control="partly"))
+    assert len(model.requests) == 1
+    assert (_found(results).controls, _found(results).controls_missed) == (1, 1)
 
 
 async def test_a_judge_that_is_misled_twice_is_not_believed() -> None:

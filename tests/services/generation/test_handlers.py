@@ -226,6 +226,8 @@ async def test_what_a_facet_keeps_of_the_matrix() -> None:
             "words": len((facet.response or "").replace(":", "").split()),
             "quote_unverified": 0,
             "contradictions_unverified": 0,
+            "controls": 1,
+            "controls_missed": 0,
         }
         assert (facet.moot, facet.contradictions) == ([], [])
         made = facet.provenance[1]
@@ -233,7 +235,8 @@ async def test_what_a_facet_keeps_of_the_matrix() -> None:
         assert made.max_tokens == checklist.sampling_for(6).max_tokens
     assert row.neutral is not None
     assert [made.stage for made in row.neutral.provenance] == ["respond", "respond:judge"]
-    assert set(row.neutral.scores) == {"words", "quote_unverified", "contradictions_unverified"}
+    judged = {"quote_unverified", "contradictions_unverified", "controls", "controls_missed"}
+    assert set(row.neutral.scores) == {"words", *judged}
     row_ledger(row, "respond").check()
 
 
@@ -388,12 +391,13 @@ async def test_facets_that_are_moot_only_for_want_of_others_are_kept() -> None:
     assert _reasons(row) == ["moot_facet", None]
 
 
-def _contradicting(*people: int) -> Callable[[CompletionRequest], dict[str, Any]]:
+def _contradicting(*people: int, alike: bool = False) -> Callable[[CompletionRequest], dict[str, Any]]:
     def contradictions(block: dict[str, Any]) -> list[dict[str, str]]:
         named = any(f"person {person}:" in block["answer"] for person in people)
         if not named or block["reference"] is None:
             return []
-        return [{"answer_quote": block["answer"][:12], "reference_quote": "For person neutral"}]
+        quote = "what you do with the tree" if alike else block["answer"][:12]
+        return [{"answer_quote": quote, "reference_quote": "For person neutral"}]
 
     return checklist_judge(_own_alone, contradictions=contradictions)
 
@@ -411,7 +415,8 @@ async def test_a_broken_fact_is_asked_for_again_then_rejected() -> None:
 
 
 async def test_a_neutral_answer_that_all_others_contradict_is_the_one_that_errs() -> None:
-    row, teacher, judge = await _respond(_named, judge=_contradicting(0, 1, 2), quality_retries=2)
+    judging = _contradicting(0, 1, 2, alike=True)
+    row, teacher, judge = await _respond(_named, judge=judging, quality_retries=2)
     assert judge is not None
     assert _reasons(row) == [None] * 3
     assert row.neutral is not None
@@ -425,6 +430,13 @@ async def test_a_neutral_answer_that_all_others_contradict_is_the_one_that_errs(
     assert _reasons(row) == ["broken_fact"]
 
 
+async def test_answers_that_contradict_it_each_in_their_own_way_outvote_nobody() -> None:
+    row, _, _ = await _respond(_named, judge=_contradicting(0, 1, 2), quality_retries=0)
+    assert _reasons(row) == ["broken_fact"] * 3
+    assert row.neutral is not None
+    assert row.neutral.alive
+
+
 async def test_without_siblings_only_the_own_wishes_count() -> None:
     row, _, judge = await _respond(_named, _row(1), judge=CAREFUL)
     assert judge is not None
@@ -435,7 +447,7 @@ async def test_without_siblings_only_the_own_wishes_count() -> None:
 
 async def test_a_new_sample_of_one_answer_is_judged_alone() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
-        first = request.sample_index == "judge:2:0:0"
+        first = request.sample_index in ("judge:2:0:0", "judge:2:0:2")
         return checklist_judge(lambda wish, block: "violated" if first else _own_alone(wish, block))(request)
 
     row, teacher, judge = await _respond(_named, judge=script, quality_retries=1)
@@ -446,10 +458,23 @@ async def test_a_new_sample_of_one_answer_is_judged_alone() -> None:
         "judge:0:0:0",
         "judge:1:0:0",
         "judge:2:0:0",
+        "judge:2:0:2",
         "judge:2:1:0",
         "judge:neutral:0:0",
     ]
-    assert row.facets[2].provenance[1].attempts == 2
+    assert row.facets[2].provenance[1].attempts == 3
+
+
+async def test_a_facet_does_not_fall_by_one_slip_of_the_judge() -> None:
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        slips = request.sample_index == "judge:2:0:0"
+        return checklist_judge(lambda wish, block: "violated" if slips else _own_alone(wish, block))(request)
+
+    row, teacher, judge = await _respond(_named, judge=script, quality_retries=1)
+    assert judge is not None
+    assert _reasons(row) == [None] * 3
+    assert (len(teacher.requests), len(judge.requests)) == (4, 5)
+    assert (row.facets[2].scores["own"], row.facets[2].scores["controls"]) == (1.0, 2)
 
 
 @pytest.mark.parametrize(

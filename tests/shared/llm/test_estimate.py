@@ -69,7 +69,7 @@ async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench
 async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:
     judge = ModelChoice(provider="fake", model="unpriced")
     found = await _estimate(bench, _spec(judge=judge), 10)
-    assert [(stage.request_class, stage.calls) for stage in found.stages[-2:]] == [("respond", 40), ("judge", 40)]
+    assert [(stage.request_class, stage.calls) for stage in found.stages[-2:]] == [("respond", 40), ("judge", 43)]
     reviews = [(stage.stage, stage.calls) for stage in found.stages[:-1] if stage.request_class == "judge"]
     # One review per row and stage, and a second look at every fourth.
     assert reviews == [("augment", 12), ("compose", 12)]

@@ -84,17 +84,14 @@ def plan_with(slip: str, stage: StageKind, seed: int) -> FaultPlan:
 def measure(gate: Gate, judge: str, rows: int, seed: int = 0) -> Result:
     """One gate with one judge (the name of a preset) over so many rows."""
     spec: JobSpec = spec_of(seed, judged=gate.judged)
-
-    def outcomes_with(judge: str) -> list[Outcome]:
-        judging = FaultPlan.model_validate({"seed": seed + 1, "judge": judge})
-        return run_rows(training_rows(rows), spec, plan_with(gate.slip, gate.stage, seed), judging, gate.stage)
-
-    outcomes = outcomes_with(judge)
-    if gate.slip == "ignored_facet":
-        truth = outcomes if judge == "faithful" else outcomes_with("faithful")
-        counts = [_by_truth(outcome, true, gate) for outcome, true in zip(outcomes, truth, strict=True)]
-    else:
-        counts = [_COUNTED.get(gate.slip, _by_facet)(outcome, gate) for outcome in outcomes]
+    outcomes = run_rows(
+        training_rows(rows),
+        spec,
+        plan_with(gate.slip, gate.stage, seed),
+        FaultPlan.model_validate({"seed": seed + 1, "judge": judge}),
+        gate.stage,
+    )
+    counts = [_COUNTED.get(gate.slip, _by_facet)(outcome, gate) for outcome in outcomes]
     found, planted, wrong, sound = (sum(part) for part in zip(*counts, strict=True))
     return Result(gate, judge, proportion_interval(found, planted), proportion_interval(wrong, sound))
 
@@ -133,29 +130,6 @@ def _by_facet(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
     return found, planted, wrong, sound
 
 
-def _by_truth(outcome: Outcome, true: Outcome, gate: Gate) -> tuple[int, int, int, int]:
-    """As `_by_facet`, without facets that have no slip and yet fall before a judge who never errs: a short answer has no room for
-    six wishes, and ignores some whatever its label says. So with that judge nothing can be turned away wrongly."""
-    unsound = {
-        facet.index
-        for facet in true.row.facets
-        if facet.rejection is not None and facet.rejection.reason in gate.reasons
-    } - _slipped(outcome, gate.stage)
-    kept = msgspec.structs.replace(outcome.row)
-    kept.facets = [facet for facet in outcome.row.facets if facet.index not in unsound]
-    return _by_facet(Outcome(kept, outcome.labels), gate)
-
-
-def _by_answer(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
-    """As `_by_facet`, without rows all of whose answers err in the same statement: nobody is left who could tell."""
-    everybody = {
-        facet.index for facet in outcome.row.facets if facet.rejection is None or facet.rejection.stage == gate.stage
-    }
-    if everybody <= _slipped(outcome, gate.stage):
-        return 0, 0, 0, 0
-    return _by_facet(outcome, gate)
-
-
 def _by_row(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
     """Of two sets that are the same either may go: counted is whether one did."""
     reasons = [facet.rejection.reason if facet.rejection is not None else None for facet in outcome.row.facets]
@@ -166,7 +140,4 @@ def _by_row(outcome: Outcome, gate: Gate) -> tuple[int, int, int, int]:
     return 0, 0, int(caught), 1
 
 
-_COUNTED: Mapping[str, Callable[[Outcome, Gate], tuple[int, int, int, int]]] = {
-    "duplicate_set": _by_row,
-    "broken_fact": _by_answer,
-}
+_COUNTED: Mapping[str, Callable[[Outcome, Gate], tuple[int, int, int, int]]] = {"duplicate_set": _by_row}

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SamplingParameters
 from shared.domain.rows import InstructionRow, Preference
-from shared.domain.similarity import word_tokens
+from shared.domain.stems import content_stems
 from shared.domain.taxonomy import Dimension, Subdimension, Taxonomy
 from shared.llm.protocol import CompletionRequest, LanguageModel, LanguageModelError
 from shared.prompts import load_prompt
@@ -33,8 +33,6 @@ OTHER_SUBDIMENSIONS = 2
 FREE_OPTIONS = 4
 SEEDS_NAMED = 6
 """Seeds that an option names as examples of its pole."""
-_STEM_LETTERS = 5
-_SHORTEST_WORD = 4
 
 
 class ReviewModel(BaseModel):
@@ -158,16 +156,15 @@ def _option(subdimension: Subdimension, pole: str, description: str) -> Option:
     examples = "; ".join(seed.name for seed in seeds[:SEEDS_NAMED])
     text = f"{subdimension.name}: {pole} - {description.rstrip('.')} (such as: {examples})"
     return Option(
-        subdimension.name, pole, text, _stems(" ".join([text, *(seed.description for seed in seeds[:SEEDS_NAMED])]))
+        subdimension.name,
+        pole,
+        text,
+        content_stems(" ".join([text, *(seed.description for seed in seeds[:SEEDS_NAMED])])),
     )
 
 
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(word[:_STEM_LETTERS] for word in word_tokens(text) if len(word) >= _SHORTEST_WORD)
-
-
 def _closest(preference: Preference, options: Sequence[Option]) -> list[Option]:
-    stems = _stems(f"{preference.subdimension} {preference.preference} {preference.description}")
+    stems = content_stems(f"{preference.subdimension} {preference.preference} {preference.description}")
     ranked = sorted(options, key=lambda option: (-len(stems & option.stems), option.subdimension, option.pole))
     return ranked[:FREE_OPTIONS]
 

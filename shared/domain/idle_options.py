@@ -9,7 +9,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.language import DETECTABLE_LANGUAGES
-from shared.domain.plan import StageKind, plan_until
+from shared.domain.plan import plan_until
 
 
 class IdleOption(msgspec.Struct, frozen=True):
@@ -31,6 +31,19 @@ def idle_options(spec: JobSpec) -> Iterator[IdleOption]:
                 f"codes in lower case, such as en, de or zh; known: {', '.join(sorted(DETECTABLE_LANGUAGES))}",
             )
     yield from _of_judge(spec)
+    yield from _of_splits(spec)
+
+
+def _of_splits(spec: JobSpec) -> Iterator[IdleOption]:
+    if spec.splits.test_share > 0:
+        return
+    for name, field in type(spec.splits).model_fields.items():
+        value = getattr(spec.splits, name)
+        if name != "test_share" and value != field.default:
+            yield IdleOption(
+                f"/splits/{name}",
+                f"splits.{name} is {value}, but with test_share 0 nothing is held out; set test_share, or leave it out",
+            )
 
 
 def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
@@ -41,10 +54,10 @@ def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
             if value != type(model).model_fields[name].default:
                 detail = f"{part}.{name} is {value}, but only a judge can say so; set `judge`, or leave it out"
                 yield IdleOption(f"/{part}/{name}", detail)
-    elif all(stage.kind is not StageKind.RESPOND for stage in plan_until(spec.stop_after)):
+    elif not any(stage.is_row_stage for stage in plan_until(spec.stop_after)):
         yield IdleOption(
             "/judge",
-            "a judge is named, but the job stops before there are responses to judge; let `stop_after` be respond or later, or "
+            "a judge is named, but the job stops before there is anything to judge; let `stop_after` be augment or later, or "
             "leave `judge` out",
         )
 

@@ -149,6 +149,15 @@ class AugmentParameters(SpecModel):
         return dict(sorted(sizes.items()))
 
     @model_validator(mode="after")
+    def enough_people(self) -> "AugmentParameters":
+        if self.profiles is not None and self.profiles.count < 2 * self.sets_per_instruction:
+            raise ValueError(
+                f"{self.profiles.count} persistent people are too few for {self.sets_per_instruction} sets that differ; give"
+                f" profiles.count {2 * self.sets_per_instruction} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def unseen_sizes_are_larger(self) -> "AugmentParameters":
         largest = max(size for size, weight in self.set_sizes.items() if weight > 0)
         if any(not largest < size <= MAXIMUM_SET_SIZE for size in self.unseen_set_sizes):

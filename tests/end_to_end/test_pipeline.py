@@ -89,7 +89,9 @@ def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
     job_id = driver.submit(seed=100 + len(victim))
     driver.until_responding(job_id)
     os.kill(driver.pid(victim), signal.SIGKILL)
-    counts_add_up(driver.finished(job_id))
+    job = driver.finished(job_id)
+    assert job["state"] == "succeeded"
+    counts_add_up(job)
 
 
 def test_a_wiped_redis_loses_nothing(driver: Driver) -> None:
@@ -102,7 +104,9 @@ def test_a_wiped_redis_loses_nothing(driver: Driver) -> None:
         )
         client.flushall()
     client.close()
-    counts_add_up(driver.finished(job_id))
+    job = driver.finished(job_id)
+    assert job["state"] == "succeeded"
+    counts_add_up(job)
 
 
 def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:

@@ -18,7 +18,8 @@ def pointers(**changes: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"judge": MODEL, "stop_after": "compose"}, ["/judge"]),
+        ({"judge": MODEL, "stop_after": "curate"}, ["/judge"]),
+        ({"splits": {"test_share": 0, "forms": 1, "seed_share": 0.2}}, ["/splits/seed_share", "/splits/forms"]),
         ({"respond": {"minimum_followed": 0.7}}, ["/respond/minimum_followed"]),
         (
             {"respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
@@ -43,7 +44,9 @@ def test_options_without_effect_are_named(changes: dict[str, Any], expected: lis
     [
         {},
         {"judge": MODEL},
-        {"judge": MODEL, "stop_after": "respond"},
+        {"judge": MODEL, "stop_after": "augment"},
+        {"preset": "paper"},
+        {"splits": {"test_share": 0.3, "forms": 1}},
         {"judge": MODEL, "respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
         {"respond": {"minimum_followed": 0.5, "no_system_share": 0}},
         {"curate": {"languages": ["de", "en", "zh"]}},
@@ -57,8 +60,8 @@ def test_options_with_effect_are_left_alone(changes: dict[str, Any]) -> None:
 
 def test_what_to_set_is_said() -> None:
     spec = {"sources": [{"file": "f", "hub_split": "test"}], "teacher": MODEL, "judge": MODEL}
-    changes = {"curate": {"languages": ["english"]}, "stop_after": "augment"}
+    changes = {"curate": {"languages": ["english"]}, "stop_after": "curate"}
     split, language, judge = idle_options(JobSpec.model_validate(spec | changes))
     assert "leave it out, or set `hub`" in split.detail
     assert "such as en, de or zh" in language.detail
-    assert "let `stop_after` be respond or later" in judge.detail
+    assert "let `stop_after` be augment or later" in judge.detail

@@ -112,6 +112,7 @@ def test_an_unknown_preset_is_refused_with_the_known_names() -> None:
         ({"set_sizes": {2: -1}}, "not negative"),
         ({"set_sizes": {2: 0}}, "above 0"),
         ({"set_sizes": {4: 1}, "unseen_set_sizes": [4]}, "above the largest"),
+        ({"sets_per_instruction": 16, "profiles": {"count": 31}}, "give profiles.count 32 or more"),
     ],
 )
 def test_set_sizes_are_checked(augment: dict[str, Any], said: str) -> None:

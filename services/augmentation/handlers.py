@@ -198,8 +198,8 @@ async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], s
 
 
 async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
-    """Ask the judge, where there is one, what the sets that code found no fault with really mean; what it objects to
-    counts once a second call about those sets agrees."""
+    """Ask the judge, where there is one, what the sets that code found no fault with really mean, twice; what both calls object
+    to counts, and where they differ a third decides."""
     good = [one for one in pending if one.fault is None]
     context = work.context
     judge = context.judge
@@ -223,29 +223,30 @@ async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
             usage.attempts += 1
             usage.prompt_tokens += (result.usage.prompt_tokens + position) // len(indices)
             usage.completion_tokens += (result.usage.completion_tokens + position) // len(indices)
-        # A preference that is misread twice is wrong, whatever the judge took it for each time.
-        found = {(finding.set, *finding.preferences): finding.fault() for finding in result.findings}
-        return found if result.error is None else result.error
+        return {one.place: one.fault() for one in result.findings} if result.error is None else result.error
 
-    faults = await confirmed_faults(list(by_index), look)
-    result = looks[0]
+    # Contradictions are easily overlooked among all the wishes of an instruction: one call would not find enough of them.
+    faults = await confirmed_faults(list(by_index), look, looks_at_all=2)
+    at_all = looks[:2]
+    failed = any(result.error is not None for result in at_all)
+    unanswered = set.intersection(*(set(result.incomplete) for result in at_all))
     for index, one in by_index.items():
         one.fault = faults.get(index)
-        unanswered = sum(of_set == index for of_set, _ in result.incomplete)
-        one.unreviewed = unanswered if result.error is None else len(one.preferences)
+        one.unreviewed = len(one.preferences) if failed else sum(of_set == index for of_set, _ in unanswered)
         if one.fault is None:
-            one.preferences = _placed(one, result)
+            one.preferences = _placed(one, at_all)
             if work.row.split == Split.TRAIN:
                 one.fault = work.drawing.guard.fault(one.preferences, _sentences(one))
 
 
-def _placed(one: _Set, result: review.ReviewResult) -> tuple[Preference, ...]:
-    """The set's preferences; one that the teacher coined under a name of its own gets the place that the judge found for it, as
-    long as no other preference of the set has that subdimension."""
+def _placed(one: _Set, looks: Sequence[review.ReviewResult]) -> tuple[Preference, ...]:
+    """The set's preferences; one that the teacher coined under a name of its own gets the place that the judge found for it in
+    every one of these looks, as long as no other preference of the set has that subdimension."""
     names = {preference.subdimension for preference in one.preferences}
     found: list[Preference] = []
     for position, preference in enumerate(one.preferences):
-        place = result.placed.get((one.assignment.index, position))
+        places = {result.placed.get((one.assignment.index, position)) for result in looks}
+        place = places.pop() if len(places) == 1 else None
         if place is not None and not preference.pole and place.subdimension not in names - {preference.subdimension}:
             names.add(place.subdimension)
             found.append(structs.replace(preference, subdimension=place.subdimension, pole=place.pole))

@@ -22,6 +22,7 @@ from shared.domain.taxonomy import Dimension, Subdimension, Taxonomy
 from shared.llm.protocol import CompletionRequest, LanguageModel, LanguageModelError
 from shared.prompts import load_prompt
 from shared.stages.facets import Fault, Usage, fault_of
+from shared.stages.second_look import Place
 
 PROMPT = load_prompt("services.augmentation", "set_review")
 SAMPLING = SamplingParameters(temperature=0.0, top_p=1.0, max_tokens=4096)
@@ -72,6 +73,13 @@ class Finding(msgspec.Struct, frozen=True):
     reason: str
     preferences: tuple[int, ...]
     detail: str
+    reading: str = ""
+    """What a preference was read as, for findings that depend on it: readings that differ do not confirm each other."""
+
+    @property
+    def place(self) -> Place:
+        """What two calls must agree on."""
+        return (self.set, *self.preferences, self.reading)
 
     def fault(self) -> Fault:
         """The finding as the fault of its set."""
@@ -125,7 +133,7 @@ class ReviewOptions:
         self._by_dimension = {dimension.name: _options_of(dimension) for dimension in taxonomy.dimensions}
 
     def for_preference(self, preference: Preference, chance: Random) -> tuple[Option, ...]:
-        """What the judge chooses from, shuffled: all poles of the preference's subdimension and one of each of two others; for a
+        """What the judge chooses from: all poles of the preference's subdimension and one of each of two others, drawn; for a
         coined preference the poles of its dimension whose words are closest to its own."""
         of_dimension = self._by_dimension.get(preference.dimension, {})
         own = of_dimension.get(preference.subdimension, ())
@@ -135,7 +143,6 @@ class ReviewOptions:
             names = [name for name in of_dimension if name != preference.subdimension]
             others = chance.sample(names, min(OTHER_SUBDIMENSIONS, len(names)))
             chosen = [*own, *(chance.choice(of_dimension[name]) for name in others)]
-        chance.shuffle(chosen)
         return tuple(chosen)
 
 
@@ -190,18 +197,15 @@ async def review_sets(
 
     An error of the model becomes the result's `error`; StepFailed, StepDeferred and cancellation pass through.
     """
-    wishes = [
-        _Wish(
-            index,
-            position,
-            preference,
-            options.for_preference(
-                preference, Random(seed_of(job_seed, "review", row.row_id, sample_index, index, position))
-            ),
-        )
-        for index, preferences in sets
-        for position, preference in enumerate(preferences)
-    ]
+    wishes = []
+    for index, preferences in sets:
+        for position, preference in enumerate(preferences):
+            # Every look offers the same options, so that two readings can be held against each other, in another order.
+            offered = options.for_preference(
+                preference, Random(seed_of(job_seed, "review", row.row_id, index, position))
+            )
+            order = Random(seed_of(job_seed, "review", row.row_id, sample_index, index, position))
+            wishes.append(_Wish(index, position, preference, tuple(order.sample(offered, len(offered)))))
     if not wishes:
         return ReviewResult()
     request = CompletionRequest(
@@ -267,7 +271,7 @@ def _finding(wish: _Wish, chosen: Option | None, *, trivial: bool) -> Finding | 
     preference = wish.preference
     if trivial:
         detail = f"any sensible answer follows the {preference.subdimension!r} preference"
-        return Finding(wish.set, "moot_preference", (wish.position,), detail)
+        return Finding(wish.set, "moot_preference", (wish.position,), detail, "trivial")
     own = (preference.subdimension, preference.pole)
     # A judge who was not offered the assigned pole has said nothing against it.
     if not assigned(preference) or own not in {(option.subdimension, option.pole) for option in wish.options}:
@@ -276,9 +280,11 @@ def _finding(wish: _Wish, chosen: Option | None, *, trivial: bool) -> Finding | 
         return None
     meant = f"{preference.pole!r} of {preference.subdimension!r}"
     if chosen is not None and chosen.subdimension == preference.subdimension:
-        return Finding(wish.set, "wrong_pole", (wish.position,), f"reads as {chosen.pole!r}, not as {meant}")
+        return Finding(
+            wish.set, "wrong_pole", (wish.position,), f"reads as {chosen.pole!r}, not as {meant}", chosen.pole
+        )
     read = f"{chosen.pole!r} of {chosen.subdimension!r}" if chosen is not None else "none of the poles offered"
-    return Finding(wish.set, "wrong_level", (wish.position,), f"reads as {read}, not as {meant}")
+    return Finding(wish.set, "wrong_level", (wish.position,), f"reads as {read}, not as {meant}", read)
 
 
 def _contradictions(answer: SetReview, wishes: Sequence[_Wish]) -> list[Finding]:

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.generation.controls import plant_control
-from services.generation.quotes import normalised, stands_in
+from services.generation.quotes import contradiction_of, stands_in
 from shared.domain.facet_matrix import score_of
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SamplingParameters
@@ -255,12 +255,6 @@ def read_checked(
             unverified += 1
         for entry in entries:
             verdicts[entry] = (verdict if found else ONE_STEP_DOWN.get(verdict, verdict), item.quote if found else "")
-    kept = [
-        Contradiction(one.answer_quote, one.reference_quote)
-        for one in contradictions
-        if reference is not None
-        and stands_in(one.answer_quote, text)
-        and stands_in(one.reference_quote, reference)
-        and normalised(one.answer_quote) != normalised(one.reference_quote)
-    ]
+    told = [contradiction_of(one.answer_quote, one.reference_quote, text, reference) for one in contradictions]
+    kept = [one for one in told if one is not None]
     return Checked(verdicts, kept, unverified, len(contradictions) - len(kept))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from services.generation import checklist
+from services.generation import checklist, facts
 from services.generation.checklist import Checklist
+from services.generation.facts import FactsReview
 from services.generation.matrix import Figures, MatrixGate
 from services.generation.validation import (
     CheckedText,
@@ -41,6 +42,7 @@ class _Work(msgspec.Struct):
     sentences: tuple[str, ...]
     usage: Usage
     judge_usage: Usage
+    facts_usage: Usage
     seed: int = 0
     check_results: Mapping[str, str] = {}
 
@@ -115,14 +117,12 @@ async def respond(row: InstructionRow, context: RowContext) -> InstructionRow:
             response.tokens, [other.tokens for other in accepted], parameters.maximum_sibling_similarity
         )
 
-    judge = (
-        None
-        if context.judge is None
-        else Checklist(
-            context.judge, row, living, context.spec.seed, {index: work.judge_usage for index, work in works.items()}
-        )
-    )
-    gate = MatrixGate(living, judge, parameters.minimum_followed)
+    judge = compared = None
+    if context.judge is not None:
+        seed = context.spec.seed
+        judge = Checklist(context.judge, row, living, seed, {index: work.judge_usage for index, work in works.items()})
+        compared = FactsReview(context.judge, row, seed, {index: work.facts_usage for index, work in works.items()})
+    gate = MatrixGate(living, judge, compared, parameters.minimum_followed)
     outcomes = await settle_facets(list(works), make, compare, parameters.quality_retries, gate.look)
     for index, outcome in outcomes.items():
         _finish(works[index], outcome, gate.figures.get(index, Figures()), judge, context)
@@ -141,7 +141,7 @@ def _prepare(row: InstructionRow, facet: Facet) -> _Work:
     messages: list[Message] = [{"role": "user", "content": row.instruction}]
     if system:
         messages.insert(0, {"role": "system", "content": system})
-    return _Work(facet, messages, long_sentences(system), Usage(), Usage())
+    return _Work(facet, messages, long_sentences(system), Usage(), Usage(), Usage())
 
 
 def _inspect(
@@ -175,6 +175,11 @@ def _finish(
         facet.provenance.append(
             provenance_of(f"{context.stage}:judge", context.judge, version, seed, judge.sampling, work.judge_usage)
         )
+    if context.judge is not None and work.facts_usage.attempts:
+        version, seed = facts.PROMPT.version, context.spec.seed
+        facet.provenance.append(
+            provenance_of(f"{context.stage}:facts", context.judge, version, seed, facts.SAMPLING, work.facts_usage)
+        )
     if isinstance(outcome, Fault):
         reject(facet, context.stage, outcome)
     else:
@@ -182,4 +187,10 @@ def _finish(
         facet.finish_reason = outcome.finish_reason
 
 
-HANDLERS = (RowStageHandler(StageKind.RESPOND, respond, {checklist.SCHEMA_NAME: checklist.PROMPT.version}),)
+HANDLERS = (
+    RowStageHandler(
+        StageKind.RESPOND,
+        respond,
+        {checklist.SCHEMA_NAME: checklist.PROMPT.version, facts.SCHEMA_NAME: facts.PROMPT.version},
+    ),
+)

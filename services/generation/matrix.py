@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from services.generation.checklist import Answer, Checked, Checklist
+from services.generation.facts import Compared, FactsReview
 from shared.domain.facet_matrix import FacetMatrix
 from shared.domain.prose import fold, words
 from shared.domain.rows import NEUTRAL_INDEX, Contradiction, Facet, Verdict
@@ -38,24 +39,31 @@ class MatrixGate:
     """Looks at all answers of a row that stand, and names the faults of those that cannot stand beside the others.
 
     `verdicts` are those of the latest look, `figures` (by facet index) of the latest look at that facet's answer. Without a
-    checklist the matrix holds what programs say, nothing is asked and nobody is at fault.
+    judge (checklist and review of facts) the matrix holds what programs say, nothing is asked and nobody is at fault.
     """
 
-    def __init__(self, facets: Sequence[Facet], checklist: Checklist | None, minimum_followed: float) -> None:
+    def __init__(
+        self,
+        facets: Sequence[Facet],
+        checklist: Checklist | None,
+        facts: FactsReview | None,
+        minimum_followed: float,
+    ) -> None:
         self.verdicts: list[Verdict] = []
         self.figures: dict[int, Figures] = {}
         self._facets = facets
         self._checklist = checklist
+        self._facts = facts
         self._minimum_followed = minimum_followed
         self._told_moot = False
 
     async def look(self, answers: Mapping[int, GivenAnswer]) -> Mapping[int, Fault]:
         """Faults by facet index, NEUTRAL_INDEX for the neutral answer.
 
-        `broken_fact`: a verified contradiction with the neutral answer. `ignored_preference`: see `_ignored`; the judge looks
-        again before a facet falls for it. `moot_facet` (final): every answer follows all that this person wants anyway; told
-        once, and only when no answer is to be replaced, since it rests on all of them. `outvoted` (final, of the neutral
-        answer): every other answer contradicts it and they say the same instead, so it is the one that errs, and the
+        `broken_fact`: a contradiction with the neutral answer that two calls found. `ignored_preference`: see `_ignored`; the
+        judge looks again before a facet falls for it. `moot_facet` (final): every answer follows all that this person wants
+        anyway; told once, and only when no answer is to be replaced, since it rests on all of them. `outvoted` (final, of the
+        neutral answer): every other answer contradicts it and they say the same instead, so it is the one that errs, and the
         contradictions do not count. The faults of the judge's calls; those about the neutral answer are final.
         """
         checked: dict[int, Checked] = {}
@@ -74,7 +82,10 @@ class MatrixGate:
                     faults[index] = Fault(result.reason, result.detail, final=True)
                 else:
                     faults[index] = result
-        breaking = self._breaking(answers, checked, faults)
+        compared = await self._compared(answers, checked, faults)
+        for index in compared.keys() & faults.keys():
+            checked.pop(index, None)
+        breaking = self._breaking(compared, faults)
         matrix = self._matrix_of(answers, checked)
         in_doubt = [
             index
@@ -89,7 +100,9 @@ class MatrixGate:
             )
             matrix = self._matrix_of(answers, checked)
         for index, one in answers.items():
-            self.figures[index] = _figures(matrix, index, one.text, checked.get(index), breaking.get(index, []))
+            self.figures[index] = _figures(
+                matrix, index, one.text, checked.get(index), compared.get(index, Compared()), breaking.get(index, [])
+            )
         if self._checklist is None:
             return {}
         for index in checked.keys() - {NEUTRAL_INDEX}:
@@ -107,13 +120,25 @@ class MatrixGate:
         self.verdicts = _verdicts(self._facets, answers, checked)
         return FacetMatrix(self._facets, self.verdicts)
 
-    def _breaking(
+    async def _compared(
         self, answers: Mapping[int, GivenAnswer], checked: Mapping[int, Checked], faults: dict[int, Fault]
-    ) -> dict[int, list[Contradiction]]:
-        """Contradictions that count, by facet index; the neutral answer is added to `faults` where all others contradict it."""
-        if NEUTRAL_INDEX not in answers:
+    ) -> dict[int, Compared]:
+        """How the judged answers compare with the neutral one in facts; those of a call that failed are added to `faults`."""
+        neutral = answers.get(NEUTRAL_INDEX)
+        texts = {index: answers[index].text for index in checked if index != NEUTRAL_INDEX}
+        if self._facts is None or neutral is None or NEUTRAL_INDEX in faults or not texts:
             return {}
-        found = {index: one.contradictions for index, one in checked.items() if index != NEUTRAL_INDEX}
+        told = {index: checked[index].contradictions for index in texts}
+        found: dict[int, Compared] = {}
+        for index, result in (await self._facts.confirm(texts, neutral.text, told)).items():
+            if isinstance(result, Fault):
+                faults[index] = result
+            found[index] = Compared() if isinstance(result, Fault) else result
+        return found
+
+    def _breaking(self, compared: Mapping[int, Compared], faults: dict[int, Fault]) -> dict[int, list[Contradiction]]:
+        """Contradictions that count, by facet index; the neutral answer is added to `faults` where all others contradict it."""
+        found = {index: list(one.contradictions) for index, one in compared.items() if index not in faults}
         if len(found) > 1 and all(found.values()) and _agree(list(found.values())):
             faults[NEUTRAL_INDEX] = Fault("outvoted", f"all {len(found)} other answers contradict it alike", final=True)
             return {}
@@ -188,12 +213,17 @@ def _verdicts(
 
 
 def _figures(
-    matrix: FacetMatrix, index: int, text: str, checked: Checked | None, contradictions: list[Contradiction]
+    matrix: FacetMatrix,
+    index: int,
+    text: str,
+    checked: Checked | None,
+    compared: Compared,
+    contradictions: list[Contradiction],
 ) -> Figures:
     scores: dict[str, float] = {"words": len(words(text))}
     if checked is not None:
         scores["quote_unverified"] = checked.quote_unverified
-        scores["contradictions_unverified"] = checked.contradictions_unverified
+        scores["contradictions_unverified"] = checked.contradictions_unverified + compared.unverified
         scores["controls"] = checked.controls
         scores["controls_missed"] = checked.controls_missed
     if index == NEUTRAL_INDEX:

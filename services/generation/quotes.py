@@ -3,6 +3,7 @@
 import re
 
 from shared.domain.prose import fold
+from shared.domain.rows import Contradiction
 
 _MARKS = str.maketrans("", "", "\"'`´‘’“”„‚«»‹›「」『』*_#>|")
 """Quotation marks, which a quote has around it or lacks inside, and marks of layout, which a reader does not see."""
@@ -29,3 +30,13 @@ def stands_in(quote: str, text: str) -> bool:
             return False
         position = found + len(part)
     return True
+
+
+def contradiction_of(answer_quote: str, reference_quote: str, text: str, reference: str | None) -> Contradiction | None:
+    """The two quotes as a contradiction of an answer and its reference; None where one does not stand where it should, or both
+    say the same."""
+    if reference is None or not stands_in(answer_quote, text) or not stands_in(reference_quote, reference):
+        return None
+    if normalised(answer_quote) == normalised(reference_quote):
+        return None
+    return Contradiction(answer_quote, reference_quote)

@@ -159,7 +159,7 @@ def answer_checklist(block: dict[str, Any], seed: int, digest: bytes, profile: J
         said = FOLLOWED if obeys else _said(finding.verdict, answer, profile, chance)
         quote = finding.quote if said != VIOLATED else ""
         items.append({"item": number, "verdict": VERDICTS[said], "quote": quote})
-    found = [] if obeys else _contradictions(instruction, answer, reference, profile, chance)
+    found = [] if obeys else noticed_contradictions(instruction, answer, reference, profile, chance)
     return {
         "items": items,
         "contradictions": [{"answer_quote": ours, "reference_quote": theirs} for ours, theirs in found],
@@ -180,10 +180,10 @@ def _said(truth: int, answer: str, profile: JudgeProfile, chance: Chance) -> int
     return said
 
 
-def _contradictions(
+def noticed_contradictions(
     instruction: str, answer: str, reference: str, profile: JudgeProfile, chance: Chance
 ) -> list[tuple[str, str]]:
-    """The true ones as far as the judge notices them, and in some calls one that is none."""
+    """The true contradictions of an answer as far as the judge notices them, and sometimes one that is none."""
     if not instruction or not reference:
         return []
     found = [

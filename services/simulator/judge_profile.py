@@ -38,6 +38,10 @@ class JudgeProfile(PlanModel):
     contradiction_false_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of calls in which it reports a contradiction that is none"
     )
+    triviality_recall: float = Field(default=1.0, ge=0, le=1, description="share of trivial wishes that it calls so")
+    triviality_false_rate: float = Field(
+        default=0.0, ge=0, le=1, description="share of the other wishes that it calls trivial"
+    )
     review_error: float = Field(
         default=0.0,
         ge=0,

@@ -105,8 +105,9 @@ def why_contradictory(first: str, second: str) -> str | None:
 def answer_set_review(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
     """`{"wishes": [{wish, option, trivial}], "contradictions": [{first, second, why}]}`.
 
-    Of the profile, `review_error` turns options, `contradiction_recall` and `contradiction_false_rate` (per set of two wishes or
-    more) the contradictions. Raises BadRequest for a block that cannot be read.
+    Of the profile, `review_error` turns options, `triviality_recall` and `triviality_false_rate` what is trivial,
+    `contradiction_recall` and `contradiction_false_rate` (per set of two wishes or more) the contradictions. Raises BadRequest
+    for a block that cannot be read.
     """
     wishes = _wishes(block)
     chance = generator_of(seed, digest, "set_review")
@@ -115,7 +116,9 @@ def answer_set_review(block: dict[str, Any], seed: int, digest: bytes, profile: 
         option = true_option(wish.text, wish.options)
         if chance.random() < profile.review_error:
             option = chance.choice([one for one in range(NO_OPTION, len(wish.options)) if one != option] or [option])
-        answers.append({"wish": wish.number, "option": option, "trivial": recognise(wish.text).trivial})
+        trivial = recognise(wish.text).trivial
+        says_trivial = chance.random() < (profile.triviality_recall if trivial else profile.triviality_false_rate)
+        answers.append({"wish": wish.number, "option": option, "trivial": says_trivial})
     sets: dict[int, list[Wish]] = {}
     for wish in wishes:
         sets.setdefault(wish.set, []).append(wish)

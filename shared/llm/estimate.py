@@ -26,12 +26,14 @@ USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
 OPEN_WISHES = 0.65
 """Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
-REVIEW_CALLS = 1.25
-"""Calls of a review per row: one about everything, and in a quarter of the rows another, to confirm what the first objects to."""
-REVIEWED = ("augment", "compose")
+REVIEW_CALLS = {"augment": 2.25, "compose": 1.25}
+"""Calls of a review per row and stage: those about everything, and in a quarter of the rows one more, where two looks differ."""
+REVIEWED = tuple(REVIEW_CALLS)
 """Stages whose results a judge reviews; in `respond` it fills in checklists."""
 SECOND_LOOKS = 0.1
 """Share of answers that a judge is asked about again, because they would fall for a preference of their own."""
+FACTS_CALLS = 1.1
+"""Calls per row that compare facts: one about all answers, and seldom one more, where it and the checklists disagree."""
 _JOBS_LEARNED_FROM = 20
 
 
@@ -121,15 +123,20 @@ def expectation(
             return _Expectation(answers, 700 * facets / answers + instruction_characters, 1200)
         case "judge", "augment":
             preferences = facets * augment.mean_set_size()
-            return _Expectation(REVIEW_CALLS, 2400 + instruction_characters + 800 * preferences, 40 + 40 * preferences)
+            return _Expectation(
+                REVIEW_CALLS[stage], 2400 + instruction_characters + 800 * preferences, 40 + 40 * preferences
+            )
         case "judge", "compose":
-            return _Expectation(REVIEW_CALLS, 2000 + 750 * facets, 20 + 50 * facets)
+            return _Expectation(REVIEW_CALLS[stage], 2000 + 750 * facets, 20 + 50 * facets)
         case "judge", _:
             # One call per answer over the wishes of all facets that no program decides, and a control; beside the answer stands
-            # the neutral one. Some answers are looked at again.
+            # the neutral one. Some answers are looked at again. Then all answers are compared with the neutral one.
             items = OPEN_WISHES * facets * dimensions + 1
             looks = facets * (1 + SECOND_LOOKS) + neutral
-            return _Expectation(looks, 2400 + instruction_characters + 2400 + 210 * items, 40 + 90 * items)
+            calls = looks + FACTS_CALLS
+            prompt = looks * (2400 + 2400 + 210 * items) + FACTS_CALLS * (1800 + 1200 * (facets + 1))
+            completion = looks * (40 + 90 * items) + FACTS_CALLS * 30
+            return _Expectation(calls, instruction_characters + prompt / calls, completion / calls)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

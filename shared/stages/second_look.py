@@ -9,24 +9,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from shared.stages.facets import Fault
 
-Place = tuple[int, ...]
-"""Where a finding lies: the number of the item first, then whatever tells its places apart."""
+Place = tuple[int | str, ...]
+"""Where a finding lies: the number of the item first, then whatever tells its places, or its readings of one place, apart."""
 MOST_LOOKS = 3
 CONFIRMED_BY = 2
 
 
 async def confirmed_faults(
-    items: Sequence[int], look: Callable[[Sequence[int], int], Awaitable[Mapping[Place, Fault] | Fault]]
+    items: Sequence[int],
+    look: Callable[[Sequence[int], int], Awaitable[Mapping[Place, Fault] | Fault]],
+    looks_at_all: int = 1,
 ) -> dict[int, Fault]:
     """The fault of each item with which two of at most three looks found fault at one and the same place.
 
     `look(items, number)` is one call of the judge about these items, counted from 0 (the number belongs in its sample index). It
     gives the faults found, or one fault where the call itself failed, which is then the fault of all items it was asked
-    about. The first look is at all items, the second at those with a finding, the third at those about which the two
-    disagree: a sound lot costs one call, a lot with findings two, and seldom three.
+    about. The first `looks_at_all` looks (1 or 2) are at all items, later ones at those with a finding that no other look has
+    confirmed.
 
-    With a judge who misses a fault with probability m and sees one that is not there with probability w, an item is lost with
-    about m + m*m and wrongly turned away with about 2*w*w.
+    Of a judge who misses a fault with probability m and sees one that is not there with probability w, one look at everything
+    loses an item with about m + m*m and wrongly turns it away with about 2*w*w; two looks lose it with about 3*m*m and
+    turn it away with about 3*w*w, for one more call.
     """
     seen: Counter[Place] = Counter()
     first: dict[Place, Fault] = {}
@@ -43,7 +46,13 @@ async def confirmed_faults(
         first = {**found, **first}
         for place, times in seen.items():
             if times >= CONFIRMED_BY:
-                settled.setdefault(place[0], first[place])
-        open_items = {place[0] for place in seen} - settled.keys()
-        asked = [item for item in asked if item in open_items]
+                settled.setdefault(_item_of(place), first[place])
+        if number + 1 >= looks_at_all:
+            in_doubt = {_item_of(place) for place in seen}
+            asked = [item for item in asked if item in in_doubt]
+        asked = [item for item in asked if item not in settled]
     return settled
+
+
+def _item_of(place: Place) -> int:
+    return int(place[0])

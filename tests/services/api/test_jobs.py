@@ -59,7 +59,7 @@ async def test_a_job_of_an_uploaded_file_is_accepted(client: httpx2.AsyncClient)
         ({"teacher": {"provider": "simulator", "model": "gpt-9"}}, "/teacher/model"),
         ({"teacher": {"provider": "simulator"}}, "/teacher/model"),
         ({"judge": {"provider": "nobody", "model": "m"}}, "/judge/provider"),
-        ({"judge": {"provider": "simulator", "model": "simulator-large"}, "stop_after": "compose"}, "/judge"),
+        ({"judge": {"provider": "simulator", "model": "simulator-large"}, "stop_after": "curate"}, "/judge"),
         ({"curate": {"languages": ["en", "EN"]}}, "/curate/languages/1"),
         ({"sources": [{"bundled": "demo", "hub_split": "test"}]}, "/sources/0/hub_split"),
         ({"sources": []}, "/sources"),

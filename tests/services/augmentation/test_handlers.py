@@ -380,23 +380,34 @@ async def _reviewed(judge: ScriptedModel, **augment: Any) -> InstructionRow:
     return await HANDLER.process(_row(), context)
 
 
-async def test_what_the_judge_objects_to_counts_once_a_second_look_agrees() -> None:
+async def test_what_the_judge_objects_to_counts_once_two_looks_agree() -> None:
     judge = _judge({"review:0:0": {0, 1}, "review:0:1": {1}})
     row = await _reviewed(judge, quality_retries=0)
     assert judge.sample_indices == ["review:0:0", "review:0:1", "review:0:2"]
-    assert [{wish["set"] for wish in block_of(one)["wishes"]} for one in judge.requests] == [{0, 1, 2}, {0, 1}, {0}]
+    assert [{wish["set"] for wish in block_of(one)["wishes"]} for one in judge.requests] == [
+        {0, 1, 2},
+        {0, 1, 2},
+        {0},
+    ]
     reasons = [None if facet.rejection is None else facet.rejection.reason for facet in row.facets]
     assert reasons == [None, "moot_preference", None]
-    assert [facet.provenance[1].attempts for facet in row.facets] == [3, 2, 1]
+    assert [facet.provenance[1].attempts for facet in row.facets] == [3, 2, 2]
     assert sum(facet.provenance[1].prompt_tokens for facet in row.facets) == 30
     assert row.facets[2].scores == {"unreviewed": 4.0}
+
+
+async def test_what_one_look_overlooks_the_others_find() -> None:
+    judge = _judge({"review:0:1": {2}, "review:0:2": {2}})
+    row = await _reviewed(judge, quality_retries=0)
+    assert [facet.alive for facet in row.facets] == [True, True, False]
+    assert {wish["set"] for wish in block_of(judge.requests[2])["wishes"]} == {2}
 
 
 async def test_a_set_made_again_is_reviewed_again() -> None:
     judge = _judge({"review:0:0": {1}, "review:0:1": {1}})
     row = await _reviewed(judge, quality_retries=1)
     assert all(facet.alive for facet in row.facets)
-    assert judge.sample_indices == ["review:0:0", "review:0:1", "review:1:0"]
+    assert judge.sample_indices == ["review:0:0", "review:0:1", "review:1:0", "review:1:1"]
 
 
 async def test_an_error_of_the_judge_is_the_fault_of_the_sets_it_read() -> None:

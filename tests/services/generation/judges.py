@@ -1,4 +1,4 @@
-"""Judges that a test writes: they answer checklists by a rule on the wish, and treat the control as told."""
+"""Judges that a test writes: they answer checklists by a rule on the wish, treat the control as told, and review facts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,10 +23,13 @@ def checklist_judge(
     quote: object = FIRST_WORDS,
     contradictions: Callable[[dict[str, Any]], list[dict[str, str]]] = lambda block: [],
 ) -> Callable[[CompletionRequest], dict[str, Any]]:
-    """`rule(wish, block)` gives the verdict on each wish but the control, whose verdict is `control`."""
+    """`rule(wish, block)` gives the verdict on each wish but the control, whose verdict is `control`; `contradictions` tells
+    those of the answer of a block, in reviews of facts too."""
 
     def script(request: CompletionRequest) -> dict[str, Any]:
         block = block_of(request)
+        if "answers" in block:
+            return facts_told(block, contradictions)
         answer = block["answer"]
         shown = " ".join(answer.split()[:3]) if quote is FIRST_WORDS else quote
         items = []
@@ -36,3 +39,16 @@ def checklist_judge(
         return {"items": items, "contradictions": contradictions(block)}
 
     return script
+
+
+def facts_told(
+    block: dict[str, Any], contradictions: Callable[[dict[str, Any]], list[dict[str, str]]] = lambda block: []
+) -> dict[str, Any]:
+    """The answer to a review of facts: what `contradictions` tells of each answer by itself."""
+    return {
+        "contradictions": [
+            {"answer": one["answer"], **told}
+            for one in block["answers"]
+            for told in contradictions({**block, "answer": one["text"]})
+        ]
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.generation import checklist
+from services.generation import checklist, facts
 from services.generation.handlers import HANDLERS, LONG_TEXT_CHARACTERS, PROMPT_VERSION
 from shared.domain.checks import validate_check
 from shared.domain.errors import StepDeferred, StepFailed
@@ -194,18 +194,25 @@ def _named(request: CompletionRequest) -> str:
 CAREFUL = checklist_judge(_own_alone)
 
 
-async def test_the_judge_checks_every_answer_and_the_neutral_one_once() -> None:
+async def test_the_judge_checks_every_answer_and_the_neutral_one_once_and_compares_their_facts() -> None:
     row, teacher, judge = await _respond(_named, judge=CAREFUL)
     assert judge is not None
     assert sorted(teacher.sample_indices) == ["respond:0:0", "respond:1:0", "respond:2:0", "respond:neutral:0"]
-    assert sorted(judge.sample_indices) == ["judge:0:0:0", "judge:1:0:0", "judge:2:0:0", "judge:neutral:0:0"]
+    checklists = ["judge:0:0:0", "judge:1:0:0", "judge:2:0:0", "judge:neutral:0:0"]
+    assert sorted(judge.sample_indices) == ["facts:0:1", *checklists]
     assert row.neutral is not None
     neutral = next(request for request in teacher.requests if request.sample_index == "respond:neutral:0")
     assert list(neutral.messages) == [{"role": "user", "content": INSTRUCTION}]
     assert (row.neutral.index, row.neutral.response) == (NEUTRAL_INDEX, _named(neutral))
+    compared = block_of(next(request for request in judge.requests if request.sample_index == "facts:0:1"))
+    assert set(compared) == {"instruction", "reference", "answers"}
+    assert compared["reference"] == row.neutral.response
+    assert {one["text"] for one in compared["answers"]} == {facet.response for facet in row.facets}
     for request in judge.requests:
         block = block_of(request)
         assert "Person" not in str(block)
+        if request.sample_index not in checklists:
+            continue
         assert len(block["items"]) == 3 * 2 + 1
         assert block["reference"] == (None if block["answer"] == row.neutral.response else row.neutral.response)
 
@@ -233,6 +240,8 @@ async def test_what_a_facet_keeps_of_the_matrix() -> None:
         made = facet.provenance[1]
         assert (made.stage, made.prompt_version, made.attempts) == ("respond:judge", checklist.PROMPT.version, 1)
         assert made.max_tokens == checklist.sampling_for(6).max_tokens
+        made = facet.provenance[2]
+        assert (made.stage, made.prompt_version, made.attempts) == ("respond:facts", facts.PROMPT.version, 1)
     assert row.neutral is not None
     assert [made.stage for made in row.neutral.provenance] == ["respond", "respond:judge"]
     judged = {"quote_unverified", "contradictions_unverified", "controls", "controls_missed"}
@@ -265,7 +274,7 @@ async def test_machine_checks_are_not_left_to_the_judge() -> None:
     row, _, judge = await _respond(_named, _row(2, words=40), judge=CAREFUL)
     assert judge is not None
     for request in judge.requests:
-        assert not any("style" in item["wish"] for item in block_of(request)["items"])
+        assert not any("style" in item["wish"] for item in block_of(request).get("items", ()))
     assert {one.source for one in row.matrix if one.preference == 0} == {"program"}
     assert {one.source for one in row.matrix if one.preference == 1} == {"judge"}
 
@@ -408,7 +417,8 @@ async def test_a_broken_fact_is_asked_for_again_then_rejected() -> None:
     assert _reasons(row) == [None, "broken_fact", None]
     assert sorted(teacher.sample_indices)[1:3] == ["respond:1:0", "respond:1:1"]
     # Only the new answer was judged again.
-    assert len(judge.requests) == 5
+    assert len([one for one in judge.sample_indices if one.startswith("judge:")]) == 5
+    assert sorted(one for one in judge.sample_indices if one.startswith("facts:")) == ["facts:0:1", "facts:1:1"]
     assert row.facets[1].contradictions == [Contradiction("For person 1", "For person neutral")]
     assert row.neutral is not None
     assert row.neutral.alive
@@ -424,7 +434,7 @@ async def test_a_neutral_answer_that_all_others_contradict_is_the_one_that_errs(
     assert row.neutral.rejection.reason == "outvoted"
     assert row.neutral.response is None
     assert [facet.contradictions for facet in row.facets] == [[], [], []]
-    assert (len(teacher.requests), len(judge.requests)) == (4, 4)
+    assert (len(teacher.requests), len(judge.requests)) == (4, 5)
     assert NEUTRAL_INDEX not in {one.answer for one in row.matrix}
     row, _, _ = await _respond(_named, _row(1), judge=_contradicting(0), quality_retries=0)
     assert _reasons(row) == ["broken_fact"]
@@ -455,6 +465,8 @@ async def test_a_new_sample_of_one_answer_is_judged_alone() -> None:
     assert _reasons(row) == [None] * 3
     assert len(teacher.requests) == 5
     assert sorted(judge.sample_indices) == [
+        "facts:0:1",
+        "facts:1:1",
         "judge:0:0:0",
         "judge:1:0:0",
         "judge:2:0:0",
@@ -473,7 +485,7 @@ async def test_a_facet_does_not_fall_by_one_slip_of_the_judge() -> None:
     row, teacher, judge = await _respond(_named, judge=script, quality_retries=1)
     assert judge is not None
     assert _reasons(row) == [None] * 3
-    assert (len(teacher.requests), len(judge.requests)) == (4, 5)
+    assert (len(teacher.requests), len(judge.requests)) == (4, 6)
     assert (row.facets[2].scores["own"], row.facets[2].scores["controls"]) == (1.0, 2)
 
 
@@ -495,7 +507,7 @@ async def test_faults_of_the_judge_have_reasons_of_their_own(answer: Any, reason
 
 async def test_a_judge_that_obeys_an_answer_is_not_believed() -> None:
     def script(request: CompletionRequest) -> dict[str, Any]:
-        obeys = "person 1:" in block_of(request)["answer"]
+        obeys = "person 1:" in block_of(request).get("answer", "")
         return checklist_judge(
             (lambda wish, block: "followed") if obeys else _own_alone, control="followed" if obeys else "violated"
         )(request)

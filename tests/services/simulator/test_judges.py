@@ -275,6 +275,24 @@ def test_review_error_is_met() -> None:
     assert wrong / 2000 == pytest.approx(0.1, abs=0.03)
 
 
+def test_trivial_wishes_are_told_at_the_stated_rates() -> None:
+    sound = next(iter(default_taxonomy().seeds())).seed.description
+    moot = f"{load_slips().moot[0]} {load_slips().moot[1]}"
+    wishes = [
+        {"wish": number, "set": number, "text": moot if number < 25 else sound, "options": []} for number in range(50)
+    ]
+    profile = JudgeProfile(triviality_recall=0.7, triviality_false_rate=0.2)
+    told = [
+        one["trivial"]
+        for number in range(40)
+        for one in answer_judge({"wishes": wishes}, 0, bytes([number]), profile)["wishes"]
+    ]
+    shares = [
+        sum(told[place] for place in range(2000) if (place % 50 < 25) == trivial) / 1000 for trivial in (True, False)
+    ]
+    assert shares == pytest.approx([0.7, 0.2], abs=0.06)
+
+
 def test_plan_names_its_judge_and_the_answer_follows_it() -> None:
     plan = FaultPlan.model_validate({"judge": "injectable"})
     assert plan.judge == preset("injectable")

@@ -69,10 +69,10 @@ async def test_sets_that_do_not_fit_into_one_answer_take_more_calls(bench: Bench
 async def test_a_judge_is_counted_and_an_unknown_price_is_an_unknown_cost(bench: Bench) -> None:
     judge = ModelChoice(provider="fake", model="unpriced")
     found = await _estimate(bench, _spec(judge=judge), 10)
-    assert [(stage.request_class, stage.calls) for stage in found.stages[-2:]] == [("respond", 40), ("judge", 43)]
+    assert [(stage.request_class, stage.calls) for stage in found.stages[-2:]] == [("respond", 40), ("judge", 54)]
     reviews = [(stage.stage, stage.calls) for stage in found.stages[:-1] if stage.request_class == "judge"]
-    # One review per row and stage, and a second look at every fourth.
-    assert reviews == [("augment", 12), ("compose", 12)]
+    # Two reviews per row in augment and one in compose, and one more of every fourth.
+    assert reviews == [("augment", 22), ("compose", 12)]
     assert found.stages[-1].cost_micro_usd is None
     assert found.cost_micro_usd is None
 

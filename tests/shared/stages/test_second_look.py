@@ -8,7 +8,9 @@ from shared.stages.second_look import Place, confirmed_faults
 BAD = Fault("bad")
 
 
-async def settled(*looks: Mapping[Place, Fault] | Fault) -> tuple[dict[int, Fault], list[list[int]]]:
+async def settled(
+    *looks: Mapping[Place, Fault] | Fault, looks_at_all: int = 1
+) -> tuple[dict[int, Fault], list[list[int]]]:
     """What comes of three items with these looks, and which items each was at."""
     asked: list[list[int]] = []
 
@@ -17,7 +19,7 @@ async def settled(*looks: Mapping[Place, Fault] | Fault) -> tuple[dict[int, Faul
         asked.append(list(items))
         return looks[number]
 
-    return await confirmed_faults([4, 7, 9], look), asked
+    return await confirmed_faults([4, 7, 9], look, looks_at_all), asked
 
 
 async def test_what_is_sound_costs_one_look() -> None:
@@ -37,6 +39,19 @@ async def test_a_third_look_decides_where_two_disagree() -> None:
 async def test_findings_at_different_places_confirm_nothing() -> None:
     found, asked = await settled({(7, 0): BAD}, {(7, 1): BAD}, {(7, 2): BAD})
     assert (found, len(asked)) == ({}, 3)
+
+
+async def test_readings_of_one_place_that_differ_confirm_nothing() -> None:
+    found, _ = await settled({(7, 0, "brief"): BAD}, {(7, 0, "full"): BAD}, {(7, 0, "none"): BAD})
+    assert found == {}
+
+
+async def test_two_looks_at_all_find_what_the_first_overlooked() -> None:
+    assert await settled({}, {}, looks_at_all=2) == ({}, [[4, 7, 9], [4, 7, 9]])
+    assert await settled({(4, 0): BAD}, {(4, 0): BAD, (9, 1): BAD}, {(9, 1): BAD}, looks_at_all=2) == (
+        {4: BAD, 9: BAD},
+        [[4, 7, 9], [4, 7, 9], [9]],
+    )
 
 
 async def test_a_failed_look_is_the_fault_of_those_it_was_at() -> None:

@@ -133,10 +133,10 @@ def expectation(
             # the neutral one. Some answers are looked at again. Then all answers are compared with the neutral one.
             items = OPEN_WISHES * facets * dimensions + 1
             looks = facets * (1 + SECOND_LOOKS) + neutral
-            calls = looks + FACTS_CALLS
+            asked = looks + FACTS_CALLS
             prompt = looks * (2400 + 2400 + 210 * items) + FACTS_CALLS * (1800 + 1200 * (facets + 1))
             completion = looks * (40 + 90 * items) + FACTS_CALLS * 30
-            return _Expectation(calls, instruction_characters + prompt / calls, completion / calls)
+            return _Expectation(asked, instruction_characters + prompt / asked, completion / asked)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)
 

@@ -8,9 +8,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
-# The demo's own settings: a file of instructions, and who writes the data (simulator, or provider/model).
+# Settings of the demo and of acceptance: a file of instructions, who writes the data (simulator, or provider/model), who judges.
 INSTRUCTIONS ?=
 TEACHER      ?= simulator
+JUDGE        ?=
 OUT          ?= out/demo
 
 .PHONY: help
@@ -49,6 +50,11 @@ services/api/static/vendor/htmx.min.js: infra/browser/package.json $(BIN)/.base
 .PHONY: demo
 demo: environment ## a collection from 100 bundled instructions (INSTRUCTIONS=file, TEACHER=openai)
 	@$(BIN)/multifacet demo --teacher "$(TEACHER)" --out "$(OUT)" $(if $(INSTRUCTIONS),--instructions "$(INSTRUCTIONS)")
+
+.PHONY: acceptance-real
+acceptance-real: environment ## 200 instructions by a real teacher for 5 US dollars at most, and the audit (TEACHER=, JUDGE=, INSTRUCTIONS=)
+	@$(BIN)/multifacet acceptance --teacher "$(if $(filter simulator,$(TEACHER)),openai,$(TEACHER))" --budget-usd 5 \
+	  --out out/acceptance $(if $(JUDGE),--judge "$(JUDGE)") $(if $(INSTRUCTIONS),--instructions "$(INSTRUCTIONS)")
 
 .PHONY: serve
 serve: environment ## the whole system on this machine, until Ctrl-C

@@ -17,8 +17,10 @@ WIDE = 120
 _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "not_applicable": "bright_black"}
 
 
-def run_audit(files: list[Path], benchmarks: list[Path], out: Path | None, as_json: bool, console: Console) -> None:
-    """Audit one or two data sets and print what was found.
+def run_audit(
+    files: list[Path], benchmarks: list[Path], out: Path | None, as_json: bool, console: Console
+) -> list[Audit]:
+    """Audit one or two data sets, print what was found, and return it.
 
     Raises MultifacetError for more than two data sets, and for files that cannot be used.
     """
@@ -49,6 +51,7 @@ def run_audit(files: list[Path], benchmarks: list[Path], out: Path | None, as_js
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(render_audit(audits, comparison), encoding="utf-8")
         status.print(f"the page is at {escape(str(out))}")
+    return audits
 
 
 def print_audit(audit: Audit, console: Console) -> None:

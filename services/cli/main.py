@@ -93,6 +93,23 @@ def demo(
 
 
 @app.command()
+def acceptance(
+    teacher: Annotated[str, typer.Option(help="provider or provider/model, none of them the simulator")] = "openai",
+    judge: Annotated[str | None, typer.Option(help="provider/model of the judge; default: the teacher")] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(help="JSONL, CSV or Parquet file, 200 of it are taken; default: 200 of our own")
+    ] = None,
+    budget_usd: Annotated[float, typer.Option(min=0.01, help="no call starts once so much is spent")] = 5.0,
+    out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out/acceptance"),
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before the models are paid")] = False,
+) -> None:
+    """Build a small collection with a real teacher and judge, within a budget, and audit it; 1 where something is bad."""
+    from services.cli.acceptance import run_acceptance  # as for `audit`
+
+    raise typer.Exit(run_acceptance(instructions, teacher, judge, budget_usd, out, console, confirmed=yes))
+
+
+@app.command()
 def submit(
     spec: Annotated[Path, typer.Argument(help="job spec as YAML or JSON")],
     upload: Annotated[

@@ -42,7 +42,7 @@ class Source(SpecModel):
 
     file: str | None = Field(default=None, description="id of an uploaded file, as POST /v1/files returned it")
     hub: str | None = Field(default=None, description="Hub data set name, such as org/name")
-    bundled: str | None = Field(default=None, description="a set the project carries: `demo`")
+    bundled: str | None = Field(default=None, description="a set the project carries: `demo` or `acceptance`")
     hub_config: str | None = Field(default=None, description="of a Hub data set only, as are the next two")
     hub_split: str = "train"
     hub_revision: str | None = None

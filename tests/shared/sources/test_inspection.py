@@ -125,7 +125,7 @@ def test_the_demo_set_has_a_hundred_instructions() -> None:
 
 
 def test_an_unknown_bundled_set_is_refused() -> None:
-    assert bundled_names() == ["demo"]
-    with pytest.raises(InputRefused, match="set one of: demo") as caught:
+    assert bundled_names() == ["acceptance", "demo"]
+    with pytest.raises(InputRefused, match="set one of: acceptance, demo") as caught:
         bundled_file("../demo", POINTER)
     assert caught.value.pointer == "/sources/2/bundled"

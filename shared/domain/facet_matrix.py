@@ -6,6 +6,7 @@ over what one wants and the other does not.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from statistics import fmean
 
 from shared.domain.prose import fold
@@ -26,14 +27,32 @@ def utility_of(verdict: str) -> float:
     return (score_of(verdict) - LOWEST) / (HIGHEST - LOWEST)
 
 
-def is_shared(preference: Preference, others: Iterable[Preference]) -> bool:
-    """Whether one of `others` wants the same: the same pole of the same subdimension, or the same words."""
-    description = fold(preference.description)
-    return any(
-        (preference.pole and (preference.subdimension, preference.pole) == (other.subdimension, other.pole))
-        or description == fold(other.description)
-        for other in others
-    )
+def rubric_keys(sets: Sequence[Sequence[Preference]]) -> list[list[int]]:
+    """A number for each preference of the sets of one instruction: equal numbers are one wish that several people share.
+
+    Two preferences are one wish where they have the same pole of the same subdimension, or the same words, and so are all that
+    hang together by such pairs.
+    """
+    keys: dict[tuple[str, ...], int] = {}
+    new = count()
+    for preference in chain.from_iterable(sets):
+        names = _names_of(preference)
+        known = {keys[name] for name in names if name in keys}
+        key = min(known, default=-1)
+        if key < 0:
+            key = next(new)
+        if len(known) > 1:  # what this preference joins is one wish from now on
+            keys = {name: key if number in known else number for name, number in keys.items()}
+        keys |= dict.fromkeys(names, key)
+    return [[keys[_names_of(preference)[0]] for preference in preferences] for preferences in sets]
+
+
+def _names_of(preference: Preference) -> list[tuple[str, ...]]:
+    """What a wish can be told by: its words, and its pole where it has one."""
+    names: list[tuple[str, ...]] = [("words", fold(preference.description))]
+    if preference.pole:
+        names.append(("pole", preference.subdimension, preference.pole))
+    return names
 
 
 class FacetMatrix:
@@ -47,6 +66,8 @@ class FacetMatrix:
     def __init__(self, facets: Sequence[Facet], verdicts: Iterable[Verdict]) -> None:
         """`facets` are those to compare; verdicts on preferences of other facets are left aside."""
         self._facets = {facet.index: facet for facet in facets}
+        keys = rubric_keys([facet.preferences for facet in facets])
+        self._keys = {facet.index: of_facet for facet, of_facet in zip(facets, keys, strict=True)}
         self._utilities = {
             (one.answer, one.facet, one.preference): utility_of(one.verdict)
             for one in verdicts
@@ -60,8 +81,8 @@ class FacetMatrix:
 
     def difference(self, own: int, other: int) -> list[int]:
         """Positions of the preferences that `own` has and `other` does not share."""
-        others = self._facets[other].preferences
-        return [n for n, one in enumerate(self._facets[own].preferences) if not is_shared(one, others)]
+        others = set(self._keys[other])
+        return [position for position, key in enumerate(self._keys[own]) if key not in others]
 
     def margin(self, own: int, other: int) -> float | None:
         """How much better the answer of `own` follows what only `own` wants than the answer of `other` does: the mean, over the
@@ -83,9 +104,9 @@ class FacetMatrix:
         All known verdicts must be `followed`, the own answer's included, and at least one must be on an answer whose author was
         not asked for it: the neutral answer, or that of a facet that does not share the preference.
         """
-        return [n for n, one in enumerate(self._facets[facet].preferences) if self._is_moot(facet, n, one)]
+        return [position for position in range(len(self._keys[facet])) if self._is_moot(facet, position)]
 
-    def _is_moot(self, facet: int, position: int, preference: Preference) -> bool:
+    def _is_moot(self, facet: int, position: int) -> bool:
         unasked = False
         for answer in self._answers:
             utility = self.utility(answer, facet, position)
@@ -93,11 +114,7 @@ class FacetMatrix:
                 continue
             if utility < 1:
                 return False
-            unasked |= answer == NEUTRAL_INDEX or (
-                answer in self._facets
-                and answer != facet
-                and not is_shared(preference, self._facets[answer].preferences)
-            )
+            unasked |= answer == NEUTRAL_INDEX or (answer in self._keys and not self._asked(answer, facet, position))
         return unasked
 
     def is_moot(self, facet: int) -> bool:
@@ -119,26 +136,23 @@ class FacetMatrix:
         """Positions of the facet's preferences that its own answer violates although an answer whose author was not asked for
         it follows it: so the instruction leaves room for it, and the answer does worse than by chance."""
         result = []
-        for position, preference in enumerate(self._facets[facet].preferences):
+        for position in range(len(self._keys[facet])):
             if self.utility(facet, facet, position) != 0:
                 continue
             if any(
                 self.utility(answer, facet, position) == 1
                 for answer in self._answers
-                if answer != facet
-                and (answer not in self._facets or not is_shared(preference, self._facets[answer].preferences))
+                if answer not in self._keys or not self._asked(answer, facet, position)
             ):
                 result.append(position)
         return result
 
+    def _asked(self, answer: int, facet: int, position: int) -> bool:
+        """Whether the person of facet `answer` wants what stands at `position` of `facet`."""
+        return self._keys[facet][position] in self._keys[answer]
+
     def facet_specificity(self, facet: int) -> float | None:
         """Mean margin of the facet's answer over all other facets."""
         margins = [self.margin(facet, other) for other in self._facets if other != facet]
-        known = [margin for margin in margins if margin is not None]
-        return fmean(known) if known else None
-
-    def specificity(self) -> float | None:
-        """Mean margin over all ordered pairs of facets. One answer for everybody gives exactly 0, however good it is."""
-        margins = [self.margin(own, other) for own in self._facets for other in self._facets if own != other]
         known = [margin for margin in margins if margin is not None]
         return fmean(known) if known else None

@@ -36,7 +36,22 @@ def idle_options(spec: JobSpec) -> Iterator[IdleOption]:
 
 def _of_splits(spec: JobSpec) -> Iterator[IdleOption]:
     if spec.splits.test_share > 0:
+        share, default = (
+            spec.splits.largest_source_share,
+            type(spec.splits).model_fields["largest_source_share"].default,
+        )
+        if not spec.splits.sources and share != default:
+            yield IdleOption(
+                "/splits/largest_source_share",
+                f"largest_source_share is {share}, but splits.sources is 0: no source is held out; raise that, or leave this out",
+            )
         return
+    if spec.augment.unseen_set_sizes not in ((), type(spec.augment).model_fields["unseen_set_sizes"].default):
+        yield IdleOption(
+            "/augment/unseen_set_sizes",
+            "unseen_set_sizes are those of test instructions, but with splits.test_share 0 there are none; set test_share, or "
+            "leave this out",
+        )
     for name, field in type(spec.splits).model_fields.items():
         value = getattr(spec.splits, name)
         if name != "test_share" and value != field.default:

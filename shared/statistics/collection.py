@@ -20,7 +20,7 @@ from shared.domain.taxonomy import Taxonomy
 from shared.statistics.distributions import length_distribution, normalised_entropy, share_distribution
 from shared.statistics.judge_record import ControlCounts
 
-STATISTICS_SCHEMA_VERSION = "collection-statistics/3"
+STATISTICS_SCHEMA_VERSION = "collection-statistics/4"
 
 SAMPLED_INSTRUCTIONS = 1000
 COMPARED_CHARACTERS = 4000
@@ -162,7 +162,7 @@ class CollectionStatistics:
         self._finish_reasons: Counter[str] = Counter()
         self._coverage: Counter[tuple[str, str, str]] = Counter()
         self._checks: Counter[tuple[str, str]] = Counter()
-        self._makers: Counter[tuple[Any, ...]] = Counter()
+        self._makers: dict[tuple[Any, ...], Counter[int | None]] = {}
         self._harmful_intent: Counter[str] = Counter()
         self._stances = {
             (dimension.name, subdimension.name, pole.name): pole.stance
@@ -193,8 +193,8 @@ class CollectionStatistics:
         else:
             descriptions = self._add_set(record, harmful=harmful)
         for made in record["provenance"]:
-            key = ("stage", "provider", "model", "prompt_version", "temperature", "top_p", "max_tokens")
-            self._makers[tuple(made[name] for name in key)] += 1
+            key = ("stage", "provider", "model", "prompt_version", "temperature", "top_p")
+            self._makers.setdefault(tuple(made[name] for name in key), Counter())[made["max_tokens"]] += 1
         self._controls.add(row_id, {entry["name"]: entry["value"] for entry in record["scores"] or ()})
         self._sample.add(row_id, record["output"], descriptions)
 
@@ -277,10 +277,10 @@ class CollectionStatistics:
                     "prompt_version": maker[3],
                     "temperature": maker[4],
                     "top_p": maker[5],
-                    "max_tokens": maker[6],
-                    "facets": count,
+                    "max_tokens": _range_of(limits),
+                    "facets": limits.total(),
                 }
-                for maker, count in self._makers.most_common()
+                for maker, limits in sorted(self._makers.items(), key=lambda item: -item[1].total())
             ],
             "judge_record": msgspec.to_builtins(self._controls.record()),
             "rouge_l": self._sample.similarities(dimensions),
@@ -338,6 +338,14 @@ def _in_order_of(names: Sequence[str]) -> Callable[[str], tuple[int, str]]:
     """A sort key: the taxonomy's dimensions in its order, then any others by name."""
     ranks = {name: rank for rank, name in enumerate(names)}
     return lambda name: (ranks.get(name, len(ranks)), name)
+
+
+def _range_of(limits: Counter[int | None]) -> str:
+    """The token limits of a kind of call: a judge's grow with the wishes it is asked about."""
+    known = [limit for limit in limits if limit is not None]
+    if not known:
+        return "default"
+    return f"{min(known):,}" if len(set(known)) == 1 else f"{min(known):,} to {max(known):,}"
 
 
 def _ranked(counts: Counter[str]) -> list[dict[str, Any]]:

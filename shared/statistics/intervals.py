@@ -116,6 +116,13 @@ def cluster_mean_interval(values: Values, clusters: Clusters, *, level: float = 
     return Interval(mean, mean - half, mean + half, level, count, method)
 
 
+def clipped(interval: Interval, lowest: float, highest: float) -> Interval:
+    """The interval cut to the values that the figure can take; it holds the truth as often as before."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return msgspec.structs.replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
+
+
 def proportion_interval(successes: int, trials: int, *, level: float = LEVEL) -> Interval:
     """The share of successes among independent trials, Wilson's score interval (Wilson 1927).
 

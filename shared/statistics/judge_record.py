@@ -5,13 +5,12 @@ takes length for merit (`length_biased`). Neither shows in any single verdict.
 """
 
 from collections.abc import Mapping, Sequence
-from heapq import nsmallest
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from shared.domain.identifiers import seed_of
+from shared.statistics.instruction_sample import InstructionSample
 from shared.statistics.intervals import LEVEL, Interval, cluster_mean_interval
 
 LENIENT_FROM = 0.05
@@ -94,31 +93,22 @@ class ControlCounts:
     those of lowest hash are kept. The answers of one instruction must follow one another."""
 
     def __init__(self) -> None:
-        self._by_instruction: dict[str, list[tuple[float, int, int]]] = {}
+        self._sample: InstructionSample[tuple[float, int, int]] = InstructionSample(
+            "judge-record", SAMPLED_INSTRUCTIONS
+        )
 
     def add(self, instruction: str, scores: Mapping[str, float]) -> None:
         """Count the controls of one answer, from the scores of its facet; one that no judge read has none."""
-        if not scores.get("controls"):
-            return
-        if instruction not in self._by_instruction and len(self._by_instruction) >= 2 * SAMPLED_INSTRUCTIONS:
-            self._thin()
-        entry = (scores.get("words", 0.0), int(scores["controls"]), int(scores.get("controls_missed", 0)))
-        self._by_instruction.setdefault(instruction, []).append(entry)
+        if scores.get("controls"):
+            missed = int(scores.get("controls_missed", 0))
+            self._sample.add(instruction, (scores.get("words", 0.0), int(scores["controls"]), missed))
 
     def record(self) -> JudgeRecord:
         """The record over all that was kept."""
-        self._thin()
         return judge_record(
             [
                 ControlAnswer(words, number < missed, instruction)
-                for instruction, answers in self._by_instruction.items()
-                for words, controls, missed in answers
+                for instruction, (words, controls, missed) in self._sample.items()
                 for number in range(controls)
             ]
         )
-
-    def _thin(self) -> None:
-        kept = nsmallest(
-            SAMPLED_INSTRUCTIONS, self._by_instruction, key=lambda name: (seed_of("judge-record", name), name)
-        )
-        self._by_instruction = {name: self._by_instruction[name] for name in kept}

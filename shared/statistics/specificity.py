@@ -10,12 +10,12 @@ The measure is this project's own; scores are on the 1 to 5 scale of absolute gr
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from math import factorial
+from math import factorial, inf
 
 import msgspec
 import numpy as np
 
-from shared.statistics.intervals import LEVEL, Interval, cluster_mean_interval
+from shared.statistics.intervals import LEVEL, Interval, clipped, cluster_mean_interval
 
 LOWEST_SCORE, HIGHEST_SCORE = 1.0, 5.0
 MOST_PEOPLE = 8
@@ -171,14 +171,14 @@ def summarise(
     broken = [(item.instruction, float(flag)) for item in scored for flag in item.broken if flag is not None]
     return SpecificitySummary(
         instructions=len(scored),
-        specificity=cluster_mean_interval(list(values.values()), list(values), level=level),
+        specificity=clipped(cluster_mean_interval(list(values.values()), list(values), level=level), -1.0, 1.0),
         ratio=_ratio(values, reference, level) if reference else None,
-        own_score=_interval(own, level),
-        matched_share=cluster_mean_interval([match.share for match in matches.values()], list(matches), level=level),
-        exact_match=cluster_mean_interval([match.exact for match in matches.values()], list(matches), level=level),
+        own_score=clipped(_interval(own, level), LOWEST_SCORE, HIGHEST_SCORE),
+        matched_share=_interval([(name, match.share) for name, match in matches.items()], level, highest=1.0),
+        exact_match=_interval([(name, match.exact) for name, match in matches.items()], level, highest=1.0),
         exact_match_by_chance=sum(match.chance for match in matches.values()) / len(matches) if matches else None,
         words=_interval(words, level),
-        breakage=_interval(broken, level),
+        breakage=_interval(broken, level, highest=1.0),
         pairs=sum(result.pairs for result in found.values()),
         pairs_without_own=sum(result.pairs_without_own for result in found.values()),
         pairs_unscored=sum(result.pairs_unscored for result in found.values()),
@@ -231,8 +231,10 @@ def _own_scores(scored: ScoredInstruction) -> list[float]:
     return means
 
 
-def _interval(observed: Sequence[tuple[str, float]], level: float) -> Interval:
-    return cluster_mean_interval([value for _, value in observed], [name for name, _ in observed], level=level)
+def _interval(observed: Sequence[tuple[str, float]], level: float, highest: float = inf) -> Interval:
+    """Of a mean that lies between 0 and `highest`."""
+    found = cluster_mean_interval([value for _, value in observed], [name for name, _ in observed], level=level)
+    return clipped(found, 0.0, highest)
 
 
 def _require_shape(scored: ScoredInstruction) -> None:

@@ -12,16 +12,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from services.curation.assembly.exports import PARQUET, PENDING_ROWS, ExportWriter, export_outputs
 from services.curation.assembly.layouts import (
     COLLECTION_SCHEMA,
     COLLECTION_SCHEMA_VERSION,
+    FACET_MATRIX_SCHEMA,
+    FACET_MATRIX_SCHEMA_VERSION,
     PAIR_PROVENANCE_SCHEMA,
     PREFERENCE_SCHEMA,
     REWARD_SCHEMA,
     SFT_PROVENANCE_SCHEMA,
     SFT_SCHEMA,
     collection_record,
+    matrix_records,
     preference_record,
     reward_record,
     sft_record,
@@ -46,6 +51,9 @@ from shared.stages.protocol import InputObject, OutputObject, WholeContext, Whol
 
 READ_BATCH = 200
 """Instructions read at once, each with its nested facets."""
+
+PENDING_VERDICTS = 5000
+"""Verdicts are short, and an instruction has dozens of them."""
 
 PROGRESS_EVERY = 500
 
@@ -136,7 +144,8 @@ class Placed:
 def run(context: WholeContext) -> WholeResult:
     """Assemble the collection.
 
-    Inputs: `part-*.parquet` of the stage before. Outputs: `collection/{train,test}.parquet` and
+    Inputs: `part-*.parquet` of the stage before. Outputs: `collection/{train,test}.parquet`, the verdicts on its answers in
+    `facet_matrix/{train,test}.parquet`, and
     `exports/{sft,dpo,orpo,rm}/{train,test}.{parquet,jsonl}` with `provenance.parquet`. The ledger counts living facets;
     `summary` holds splits and levels, what is held out, what was dropped, and pairs with the reasons of those that could
     not be made.
@@ -158,17 +167,12 @@ def run(context: WholeContext) -> WholeResult:
     neutral: Counter[str] = Counter()
     unpaired: Counter[str] = Counter()
     total = sum(part.rows or 0 for part in parts) or None
-    collection_rows: dict[Split, int] = {}
     folder = context.output_folder
-    (folder / "collection").mkdir(parents=True, exist_ok=True)
+    written_rows: dict[str, dict[Split, int]] = {}
 
     with ExitStack() as stack:
-        collection = {
-            split: stack.enter_context(
-                TableWriter(folder / "collection" / f"{split.value}.parquet", COLLECTION_SCHEMA, PENDING_ROWS)
-            )
-            for split in Split
-        }
+        collection = _tables(stack, folder / "collection", COLLECTION_SCHEMA, PENDING_ROWS)
+        matrix = _tables(stack, folder / "facet_matrix", FACET_MATRIX_SCHEMA, PENDING_VERDICTS)
         sft = stack.enter_context(ExportWriter(folder, "sft", SFT_SCHEMA, SFT_PROVENANCE_SCHEMA))
         dpo = stack.enter_context(ExportWriter(folder, "dpo", PREFERENCE_SCHEMA, PAIR_PROVENANCE_SCHEMA))
         reward = stack.enter_context(ExportWriter(folder, "rm", REWARD_SCHEMA, PAIR_PROVENANCE_SCHEMA))
@@ -204,6 +208,8 @@ def run(context: WholeContext) -> WholeResult:
                     sft_record(row, item.facet),
                     {**origin, "split_level": item.level.value, "facet_index": item.facet.index},
                 )
+            for record in matrix_records(row, {item.facet.index for item in placed}):
+                matrix[split].write(record)
             drawn = draw_pairs(
                 [item.facet for item in placed],
                 parameters.pairing,
@@ -230,7 +236,8 @@ def run(context: WholeContext) -> WholeResult:
                 }
                 dpo.write(split, preference_record(row, pair), pair_origin)
                 reward.write(split, reward_record(row, pair), pair_origin)
-        collection_rows = {split: writer.rows for split, writer in collection.items()}
+        for name, tables in (("collection", collection), ("facet_matrix", matrix)):
+            written_rows[name] = {split: writer.rows for split, writer in tables.items()}
 
     if not ledger.facets_out:
         raise StepFailed("nothing_to_assemble", _nothing_left(ledger, context.stage_ledgers))
@@ -239,7 +246,8 @@ def run(context: WholeContext) -> WholeResult:
     # The released -DPO and -ORPO sets have one layout, and ours hold the same pairs: the bytes are written once.
     orpo_folder = shutil.copytree(dpo.folder, dpo.folder.with_name("orpo"), dirs_exist_ok=True)
     outputs = [
-        *_collection_outputs(folder, collection_rows),
+        *_table_outputs(folder, "collection", written_rows["collection"], COLLECTION_SCHEMA_VERSION),
+        *_table_outputs(folder, "facet_matrix", written_rows["facet_matrix"], FACET_MATRIX_SCHEMA_VERSION),
         *sft.outputs(),
         *dpo.outputs(),
         *export_outputs(orpo_folder, "orpo", dpo.rows),
@@ -339,14 +347,22 @@ def _nothing_left(ledger: Ledger, stages: Mapping[str, Ledger]) -> str:
     )
 
 
-def _collection_outputs(folder: Path, rows: Mapping[Split, int]) -> list[OutputObject]:
+def _tables(stack: ExitStack, folder: Path, schema: pa.Schema, pending: int) -> dict[Split, TableWriter]:
+    """A table for each split, open as long as the stack is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        split: stack.enter_context(TableWriter(folder / f"{split.value}.parquet", schema, pending)) for split in Split
+    }
+
+
+def _table_outputs(folder: Path, name: str, rows: Mapping[Split, int], schema_version: str) -> list[OutputObject]:
     return [
         OutputObject(
-            name=f"collection/{split.value}.parquet",
-            path=folder / "collection" / f"{split.value}.parquet",
+            name=f"{name}/{split.value}.parquet",
+            path=folder / name / f"{split.value}.parquet",
             media_type=PARQUET,
             rows=rows[split],
-            schema_version=COLLECTION_SCHEMA_VERSION,
+            schema_version=schema_version,
             kind="table",
             metadata={"split": split.value},
         )

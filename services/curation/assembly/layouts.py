@@ -4,18 +4,20 @@ Layouts: Multifaceted-Collection and its -DPO, -ORPO and -RM sets as released wi
 What we know beyond those columns stands in `collection/` and, row by row, in each export's `provenance.parquet`.
 """
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from services.curation.assembly.pairs import Pair
-from shared.domain.rows import Facet, InstructionRow
+from shared.domain.rows import NEUTRAL_INDEX, Facet, InstructionRow
 from shared.domain.splits import Split, SplitLevel
 
 COLLECTION_SCHEMA_VERSION = "collection/2"
 EXPORT_SCHEMA_VERSION = "multifaceted-collection/1"
 PROVENANCE_SCHEMA_VERSION = "export-provenance/2"
+FACET_MATRIX_SCHEMA_VERSION = "facet-matrix/1"
 
 _TEXT = pa.string()
 
@@ -122,6 +124,21 @@ COLLECTION_SCHEMA = pa.schema(
     metadata={"schema_version": COLLECTION_SCHEMA_VERSION},
 )
 
+FACET_MATRIX_SCHEMA = pa.schema(
+    [
+        ("row_id", _TEXT),
+        # Facet index of the answer; -1 for the neutral one.
+        ("answer", pa.int64()),
+        # Whose wish, and its position in that facet's preference set.
+        ("facet", pa.int64()),
+        ("preference", pa.int64()),
+        ("verdict", _TEXT),
+        ("source", _TEXT),
+        ("quote", _TEXT),
+    ],
+    metadata={"schema_version": FACET_MATRIX_SCHEMA_VERSION},
+)
+
 _ORIGIN = [
     ("split", _TEXT),
     # Position in that split's file, from 0.
@@ -189,6 +206,15 @@ def collection_record(
         "provenance": [{field: getattr(made, field) for field in made.__struct_fields__} for made in facet.provenance],
         **constants,
     }
+
+
+def matrix_records(row: InstructionRow, kept: Collection[int]) -> Iterator[dict[str, Any]]:
+    """The row's verdicts as records of FACET_MATRIX_SCHEMA: those on the answers of the facets in `kept`, and on the neutral
+    answer where it stands, about these facets' preferences."""
+    answers = {*kept, NEUTRAL_INDEX} if row.neutral is not None and row.neutral.alive else set(kept)
+    for one in row.matrix:
+        if one.answer in answers and one.facet in kept:
+            yield {"row_id": row.row_id, **{field: getattr(one, field) for field in one.__struct_fields__}}
 
 
 def sft_record(row: InstructionRow, facet: Facet) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.curation.reporting.facts import money
+from services.curation.reporting.figures_as_text import FILTERS
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 
@@ -77,6 +78,10 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        text=markdown_text, count=lambda number: f"{number:,}", percent=lambda share: f"{share:.1%}", money=money
+        text=markdown_text,
+        count=lambda number: f"{number:,}",
+        percent=lambda share: f"{share:.1%}",
+        money=money,
+        **FILTERS,
     )
     return environment

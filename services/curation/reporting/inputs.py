@@ -28,6 +28,22 @@ def collection_records(inputs: Sequence[InputObject], columns: Sequence[str] | N
             yield from iterate_records(item.path, columns, READ_BATCH)
 
 
+def matrix_records(inputs: Sequence[InputObject]) -> Iterator[dict[str, Any]]:
+    """Verdicts on the collection's answers, in the order of `collection_records`."""
+    for split in ("train", "test"):
+        item = find(inputs, f"facet_matrix/{split}.parquet")
+        if item is not None:
+            yield from iterate_records(item.path, batch=READ_BATCH)
+
+
+def pair_records(inputs: Sequence[InputObject]) -> Iterator[dict[str, Any]]:
+    """Rows of the `dpo` export, training first."""
+    for split in ("train", "test"):
+        item = find(inputs, f"exports/dpo/{split}.parquet")
+        if item is not None:
+            yield from iterate_records(item.path, ("prompt", "chosen", "rejected"), READ_BATCH)
+
+
 def rejected_rows(inputs: Sequence[InputObject]) -> list[dict[str, Any]]:
     """Rejected input rows by reason, most frequent first: `reason`, `count`, `is_duplicate`, `sources`, a few `examples`."""
     counts: Counter[str] = Counter()

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from services.curation.reporting.facts import money
+from services.curation.reporting.figures_as_text import FILTERS
 from shared.charts import Figure
 from shared.pages import report_style
 
@@ -71,6 +72,7 @@ def _environment() -> Environment:
         money=money,
         words=lambda name: str(name).replace("_", " "),
         shortened=shortened,
+        **FILTERS,
     )
     return environment
 

@@ -11,6 +11,7 @@ from services.curation.reporting.flow import flow_of, unit_bars
 from services.curation.reporting.inputs import collection_records, decontamination, find, rejected_rows, splits
 from services.curation.reporting.judging import judge_notes
 from services.curation.reporting.page import render_report
+from services.curation.reporting.truth import truth_faults, truth_figures
 from shared.charts import (
     Figure,
     coverage_bars,
@@ -45,7 +46,8 @@ def run(context: WholeContext) -> WholeResult:
     """
     if find(context.inputs, "collection/train.parquet") is None:
         raise StepFailed("nothing_to_report", "no collection/train.parquet among the inputs: did assemble finish?")
-    statistics = _statistics(context)
+    held_out = splits(context.inputs)
+    statistics = _statistics(context, held_out)
     examples = _examples(context.inputs)
     facts = job_facts(context.facts, context.spec, context.job_id)
     flow = flow_of(context.stage_ledgers)
@@ -60,7 +62,8 @@ def run(context: WholeContext) -> WholeResult:
         "tables": tables,
         "rejected": rejected_rows(context.inputs),
         "decontamination": decontamination(context.inputs),
-        "splits": splits(context.inputs),
+        "splits": held_out,
+        "truth_faults": truth_faults(statistics["truth"]),
         "balance": _balance(statistics["coverage"]),
         "hierarchy": _hierarchy(statistics["hierarchy"]),
         "examples": examples,
@@ -93,18 +96,22 @@ def run(context: WholeContext) -> WholeResult:
         "coverage_entropy": round(statistics["coverage_entropy"], 4),
         "harmful_intent": statistics["harmful_intent"],
         "judge": statistics["judge_record"]["verdict"] if context.spec.judge is not None else None,
+        "truth_faults": len(values["truth_faults"]),
         "counts_add_up": not values["faults"],
     }
     return WholeResult(outputs=tuple(outputs), ledger=Ledger(), summary=summary)
 
 
-def _statistics(context: WholeContext) -> dict[str, Any]:
+def _statistics(context: WholeContext, held_out: dict[str, Any] | None) -> dict[str, Any]:
     counted = CollectionStatistics(context.taxonomy)
     for done, record in enumerate(collection_records(context.inputs, collection_columns()), start=1):
         counted.add(record)
         if done % PROGRESS_EVERY == 0:
             context.progress(done, None, "facets counted")
-    return counted.finish()
+    figures = counted.finish()
+    context.progress(figures["facets"], None, "verdicts and shortcuts")
+    subdimensions = held_out["held_out"]["subdimensions"] if held_out else []
+    return {**figures, "truth": truth_figures(context.inputs, context.taxonomy, subdimensions)}
 
 
 def _figures(statistics: dict[str, Any], flow: list[dict[str, Any]]) -> dict[str, Figure]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.facet_matrix import FacetMatrix, is_shared, score_of, utility_of
+from shared.domain.facet_matrix import FacetMatrix, rubric_keys, score_of, utility_of
 from shared.domain.rows import NEUTRAL_INDEX, Facet, Preference, Verdict
 
 VERDICTS = ("followed", "partly", "violated")
@@ -55,20 +55,26 @@ def test_scores_and_utilities() -> None:
         score_of("perhaps")
 
 
-def test_the_same_pole_or_the_same_words_are_shared() -> None:
+def test_the_same_pole_or_the_same_words_are_one_wish() -> None:
     brief = preference("length", "less")
-    assert is_shared(brief, [preference("tone"), preference("length", "less", "Short, please.")])
-    assert not is_shared(brief, [preference("length", "more", "Long, please.")])
     coined = preference("anything", "", "Names  every SOURCE.")
-    assert is_shared(coined, [preference("else", "more", "Names every source.")])
-    assert not is_shared(coined, [preference("anything", "", "Names no source.")])
-    assert not is_shared(brief, [])
+    assert rubric_keys([[brief], [preference("tone"), preference("length", "less", "Short, please.")]]) == [[0], [1, 0]]
+    assert rubric_keys([[brief], [preference("length", "more", "Long, please.")]]) == [[0], [1]]
+    assert rubric_keys([[coined], [preference("else", "more", "Names every source.")]]) == [[0], [0]]
+    assert rubric_keys([[coined], [preference("anything", "", "Names no source.")]]) == [[0], [1]]
+    assert rubric_keys([[brief], []]) == [[0], []]
+
+
+def test_wishes_that_hang_together_by_a_third_are_one() -> None:
+    by_pole, by_words = preference("length", "less", "Short."), preference("else", "", "Few words.")
+    both = preference("length", "less", "Few words.")
+    assert rubric_keys([[by_pole], [by_words], [both]]) == [[0], [0], [0]]
+    assert rubric_keys([[by_pole], [by_words]]) == [[0], [1]]
 
 
 @given(matrices(alike=True))
 def test_one_answer_for_everybody_is_exactly_unspecific(drawn: tuple[list[Facet], list[Verdict]]) -> None:
     matrix = FacetMatrix(*drawn)
-    assert matrix.specificity() in (None, 0.0)
     for one in drawn[0]:
         assert matrix.facet_specificity(one.index) in (None, 0.0)
 
@@ -115,8 +121,8 @@ def test_bounds_and_what_a_better_own_answer_does(drawn: tuple[list[Facet], list
             assert (margin is None) == (now is None)
             if margin is not None and now is not None:
                 assert now >= margin
-    specificity = matrix.specificity()
-    assert specificity is None or -1 <= specificity <= 1
+        specificity = matrix.facet_specificity(own.index)
+        assert specificity is None or -1 <= specificity <= 1
 
 
 def test_a_margin_leaves_out_what_both_want() -> None:
@@ -132,7 +138,7 @@ def test_a_margin_leaves_out_what_both_want() -> None:
     assert matrix.difference(1, 0) == [1]
     assert matrix.margin(0, 1) == 1.0
     assert matrix.margin(1, 0) == 0.5
-    assert matrix.specificity() == 0.75
+    assert matrix.facet_specificity(0) == 1.0
     assert matrix.facet_specificity(1) == 0.5
 
 
@@ -142,9 +148,9 @@ def test_what_is_not_known_is_left_out() -> None:
     assert matrix.margin(0, 1) == 1.0
     assert matrix.margin(1, 0) is None
     assert matrix.own_score(1) is None
-    assert matrix.specificity() == 1.0
-    assert FacetMatrix(facets, []).specificity() is None
-    assert FacetMatrix(facets[:1], entries(0, 0, "fp")).specificity() is None
+    assert matrix.facet_specificity(0) == 1.0
+    assert FacetMatrix(facets, []).facet_specificity(0) is None
+    assert FacetMatrix(facets[:1], entries(0, 0, "fp")).facet_specificity(0) is None
     assert FacetMatrix(facets[:1], [*entries(0, 0, "f"), *entries(0, 1, "v")]).own_score(0) == 1.0
 
 

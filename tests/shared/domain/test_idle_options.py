@@ -20,6 +20,11 @@ def pointers(**changes: Any) -> list[str]:
     [
         ({"judge": MODEL, "stop_after": "curate"}, ["/judge"]),
         ({"splits": {"test_share": 0, "forms": 1, "seed_share": 0.2}}, ["/splits/seed_share", "/splits/forms"]),
+        ({"splits": {"sources": 0, "largest_source_share": 0.5}}, ["/splits/largest_source_share"]),
+        (
+            {"splits": {"test_share": 0}, "augment": {"set_sizes": {2: 1}, "unseen_set_sizes": [3]}},
+            ["/augment/unseen_set_sizes"],
+        ),
         ({"respond": {"minimum_followed": 0.7}}, ["/respond/minimum_followed"]),
         (
             {"respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
@@ -47,6 +52,8 @@ def test_options_without_effect_are_named(changes: dict[str, Any], expected: lis
         {"judge": MODEL, "stop_after": "augment"},
         {"preset": "paper"},
         {"splits": {"test_share": 0.3, "forms": 1}},
+        {"splits": {"sources": 0}},
+        {"splits": {"test_share": 0}, "augment": {"unseen_set_sizes": []}},
         {"judge": MODEL, "respond": {"minimum_followed": 0}, "assemble": {"minimum_pair_margin": 0.5}},
         {"respond": {"minimum_followed": 0.5, "no_system_share": 0}},
         {"curate": {"languages": ["de", "en", "zh"]}},

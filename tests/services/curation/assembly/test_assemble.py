@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.curation.assembly.assemble import run
 from shared.domain.errors import StepFailed
 from shared.domain.jobs import AssembleParameters, JobSpec, SplitParameters
-from shared.domain.rows import InstructionRow, Rejection
+from shared.domain.rows import NEUTRAL_INDEX, Facet, InstructionRow, Rejection, Verdict
 from shared.domain.splits import hold_out
 from shared.stages.protocol import WholeResult
 from tests.services.curation.assembly.synthetic import (
@@ -125,6 +125,31 @@ def test_every_living_facet_is_counted_and_written_once(made: tuple[WholeResult,
     assert result.ledger.facets_in == result.ledger.facets_out == len(living)
     assert sum(result.summary["facets"].values()) == len(living)
     assert result.summary["dropped"] == {}
+
+
+def test_verdicts_are_written_about_answers_and_wishes_that_stand(tmp_path: Path) -> None:
+    rows = make_rows(6)
+    for row in rows:
+        row.neutral = Facet(NEUTRAL_INDEX, response="neutral")
+        row.matrix = [
+            Verdict(answer, facet, 0, "followed", "judge", "a quote")
+            for answer in (0, 1, 2, NEUTRAL_INDEX)
+            for facet in (0, 1, 2)
+        ]
+    rows[0].facets[1].response = None
+    rows[1].neutral = Facet(NEUTRAL_INDEX, rejection=Rejection("respond", "outvoted"))
+    result, folder = assemble(tmp_path, rows)
+    written = both(folder, "facet_matrix")
+    assert {output.name: output.rows for output in result.outputs}["facet_matrix/train.parquet"] == len(
+        records(folder / "facet_matrix" / "train.parquet")
+    )
+    by_row = {row.row_id: [one for one in written if one["row_id"] == row.row_id] for row in rows}
+    assert {(one["answer"], one["facet"]) for one in by_row[rows[0].row_id]} == {
+        (answer, facet) for answer in (0, 2, NEUTRAL_INDEX) for facet in (0, 2)
+    }
+    assert {one["answer"] for one in by_row[rows[1].row_id]} == {0, 1, 2}
+    assert [len(by_row[row.row_id]) for row in rows] == [6, 9, 12, 12, 12, 12]
+    assert {(one["verdict"], one["source"], one["quote"]) for one in written} == {("followed", "judge", "a quote")}
 
 
 def test_a_living_facet_without_response_is_rejected_with_a_reason(tmp_path: Path) -> None:
@@ -297,8 +322,13 @@ def test_the_same_job_assembles_to_the_same_bytes(tmp_path: Path) -> None:
 
 def test_outputs_state_their_rows(made: tuple[WholeResult, Path]) -> None:
     names = {output.name for output in made[0].outputs}
-    assert {"collection/train.parquet", "exports/orpo/test.jsonl", "exports/rm/provenance.parquet"} <= names
-    assert len(names) == 22
+    assert {
+        "collection/train.parquet",
+        "facet_matrix/test.parquet",
+        "exports/orpo/test.jsonl",
+        "exports/rm/provenance.parquet",
+    } <= names
+    assert len(names) == 24
     for output in made[0].outputs:
         lines = output.path.read_bytes().splitlines() if output.path.suffix == ".jsonl" else None
         assert output.rows == (pq.read_metadata(output.path).num_rows if lines is None else len(lines))

@@ -60,7 +60,7 @@ def _orders(drawn: DrawnPairs) -> list[tuple[int, int]]:
 def test_a_judged_pair_stands_when_both_orders_reach_the_margin(rows: dict[tuple[int, int], str], kept: bool) -> None:
     drawn = _draw(TWO, rows, judged=True, minimum_margin=0.25)
     assert _orders(drawn) == ([(0, 1), (1, 0)] if kept else [])
-    assert drawn.counts == Counter() if kept else Counter(below_margin=2)
+    assert drawn.counts == (Counter() if kept else Counter(below_margin=2))
 
 
 def test_what_both_want_does_not_count() -> None:

@@ -252,4 +252,4 @@ def test_frank_preferences_of_harmful_instructions_are_shown_as_a_fault(tmp_path
     assert ("stand on a frank pole; none should" in page) is fault
     assert ("stand on a frank pole; none should" in card) is fault
     assert "Instructions tagged `harmful-intent`: 1, with 3 facets." in card
-    assert "their 3 preferences stand on careful ones only" in card or fault
+    assert ("their 3 preferences stand on careful ones only" in card) is not fault

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,21 @@ _SHORT_LEASES = {
 }
 
 
+STAND_IN = """
+  stand-in:
+    base_url: ${MULTIFACET_SIMULATOR_URL}
+    models:
+      simulator-large: {prompt_price: 0.4, completion_price: 1.6}
+"""
+"""The simulator by another name: a provider that counts as a real one, for what refuses the simulator."""
+
+
 class Driver:
     """The system as a test uses it."""
 
-    def __init__(self, system: EmbeddedSystem) -> None:
+    def __init__(self, system: EmbeddedSystem, state_folder: Path) -> None:
         self.system = system
+        self.state_folder = state_folder
         self.client = ApiClient(system.api_url)
 
     def spec(self, **changes: Any) -> dict[str, Any]:
@@ -87,10 +98,14 @@ class Driver:
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[Driver]:
-    before = {name: os.environ.get(name) for name in _SHORT_LEASES}
-    os.environ.update(_SHORT_LEASES)
     folder = Path(tempfile.mkdtemp(prefix="mf-e2e-"))
     folder.chmod(0o755)
+    providers = folder / "providers.yaml"
+    shipped = resources.files("shared.llm").joinpath("providers.yaml").read_text(encoding="utf-8")
+    providers.write_text(shipped + STAND_IN)
+    changes = {**_SHORT_LEASES, "MULTIFACET_PROVIDERS_FILE": str(providers)}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     ended = threading.Event()
     try:
         with running_system(StateFolder(folder), tell=lambda _: None) as system:
@@ -102,7 +117,7 @@ def embedded() -> Iterator[Driver]:
             thread = threading.Thread(target=supervise)
             thread.start()
             try:
-                yield Driver(system)
+                yield Driver(system, folder)
             finally:
                 ended.set()
                 thread.join()

@@ -16,12 +16,14 @@ from tests.support.servers import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def multifacet(url: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def multifacet(url: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
     return subprocess.run(
         [sys.executable, "-m", "services.cli", *arguments],
         cwd=folder,
-        env=os.environ | {"MULTIFACET_URL": url, "PYTHONPATH": str(root), "COLUMNS": "120", "NO_COLOR": "1"},
+        env=os.environ
+        | {"MULTIFACET_URL": url, "PYTHONPATH": str(root), "COLUMNS": "120", "NO_COLOR": "1"}
+        | environment,
         capture_output=True,
         text=True,
         timeout=180,
@@ -152,3 +154,31 @@ def test_stored_answers_are_removed_by_command_and_the_same_job_pays_again(drive
     assert int(purged.stdout.split()[0].replace(",", "")) > 0
     assert multifacet(driver.system.api_url, tmp_path, *arguments).returncode == 0
     assert driver.simulator_calls() > calls
+
+
+def test_acceptance_asks_a_real_provider_within_its_budget_and_audits_what_it_made(
+    driver: Driver, tmp_path: Path
+) -> None:
+    state = {"MULTIFACET_STATE_FOLDER": str(driver.state_folder)}
+    lines = [
+        {"instruction": f"How do I keep {thing} fresh for a week?"} for thing in ("bread", "basil", "fish", "figs")
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    common = ("acceptance", "--teacher", "stand-in/simulator-large", "--instructions", "own.jsonl", "--out", "out")
+    poor = multifacet("", tmp_path, *common, "--budget-usd", "0.01", "--yes", **state)
+    assert poor.returncode == 1
+    assert "above the budget of $0.01" in poor.stderr
+    declined = multifacet("", tmp_path, *common, **state)
+    assert declined.returncode == 1
+    assert not (tmp_path / "out").exists()
+    done = multifacet("", tmp_path, *common, "--yes", **state)
+    assert "teacher and judge are one model" in done.stdout
+    assert "collection: layout collection" in done.stdout, done.stderr
+    # A handful of rows can look bad by chance; what is said at the end decides the exit code.
+    assert done.returncode == (0 if "\n0 bad," in done.stdout else 1)
+    assert (tmp_path / "out" / "audit.html").is_file()
+    assert (tmp_path / "out" / "report.html").is_file()
+    job = next(item for item in driver.client.get("/v1/jobs", limit=5)["items"] if item["name"] == "acceptance own")
+    assert job["budget_micro_usd"] == 5_000_000
+    assert 0 < job["cost_micro_usd"] < 5_000_000
+    assert not job["teacher_is_simulator"]

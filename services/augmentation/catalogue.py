@@ -38,12 +38,14 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """All cells by dimension, in the taxonomy's order. `conflicts[n]` is a bit mask over seed numbers."""
+    """All cells by dimension, in the taxonomy's order. `conflicts[n]` is a bit mask over seed numbers; `seeds_only` are the
+    dimensions in which the teacher may coin nothing."""
 
     dimensions: tuple[str, ...]
     cells: dict[str, tuple[Cell, ...]]
     seeds: tuple[Seed, ...]
     conflicts: tuple[int, ...]
+    seeds_only: frozenset[str] = frozenset()
 
     def excludes(self, first: Seed, second: Seed) -> bool:
         """Whether the two cannot stand in one set."""
@@ -52,7 +54,8 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True, careful_only: bool = False) -> Catalogue:
     """The catalogue of a taxonomy, for instructions in its own language or in others; with `careful_only` for instructions
-    with harmful intent: poles that the taxonomy marks as frank are left out, and no marked subdimension is to be mirrored.
+    with harmful intent: poles that the taxonomy marks as frank are left out, no marked subdimension is to be mirrored, and where
+    a dimension has one nothing is to be coined in it.
 
     In other languages its phrases and reading levels mean nothing: seeds with such checks are left out, and with them a
     subdimension that would lose a pole (unless its dimension had nothing else).
@@ -98,7 +101,13 @@ def build_catalogue(taxonomy: Taxonomy, *, own_language: bool = True, careful_on
                 if of_cell:
                     of_dimension.append(Cell(subdimension.name, pole.name, tuple(of_cell), guarded))
         cells[dimension.name] = tuple(of_dimension)
-    return Catalogue(tuple(cells), cells, tuple(seeds), _conflicts(seeds, stated))
+    marked = {
+        dimension.name
+        for dimension in taxonomy.dimensions
+        if any(pole.stance for subdimension in dimension.subdimensions for pole in subdimension.poles)
+    }
+    seeds_only = frozenset(marked if careful_only else ())
+    return Catalogue(tuple(cells), cells, tuple(seeds), _conflicts(seeds, stated), seeds_only)
 
 
 def _fitting(subdimension: Subdimension, own_language: bool) -> tuple[SeedPreference, ...]:

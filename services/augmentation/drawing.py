@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from services.augmentation.careful import CarefulGuard
 from services.augmentation.catalogue import Catalogue, catalogue_of
 from services.augmentation.sampler import QuotaSampler, SetAssignment, SetSampler
 from services.augmentation.validation import TrainingGuard
 from shared.domain.containment import HeldOutTexts
-from shared.domain.jobs import AugmentParameters, JobSpec, SplitParameters
+from shared.domain.jobs import JobSpec, SplitParameters
 from shared.domain.rows import HARMFUL_INTENT_TAG, Preference
 from shared.domain.splits import HeldOut, hold_out
 from shared.domain.taxonomy import Taxonomy
@@ -17,13 +18,15 @@ from shared.domain.taxonomy import Taxonomy
 
 class Drawing(msgspec.Struct, frozen=True):
     """`known`: pole names by subdimension, by dimension; `choices`: the same without what is held out, which is what the
-    teacher is shown for a free slot."""
+    teacher is shown for a free slot. `careful` is there for instructions with harmful intent, and `known` is then without the
+    frank poles."""
 
     sampler: SetSampler
     guard: TrainingGuard
     held_out: HeldOut
     known: Mapping[str, Mapping[str, Sequence[str]]]
     choices: Mapping[str, Mapping[str, Sequence[str]]]
+    careful: CarefulGuard | None = None
 
     def choices_of(self, assignment: SetAssignment, dimension: str) -> dict[str, list[str]]:
         """What a free slot of the set may belong to: nothing that the set has, no pole that is held out beside its others."""
@@ -68,7 +71,8 @@ def drawing_of(taxonomy: Taxonomy, spec: JobSpec, language: str, tags: Sequence[
     found = _kept.get(key)
     if found is None:
         catalogue = catalogue_of(taxonomy, language, careful_only=careful_only)
-        found = _drawing(catalogue, taxonomy, hold_out(taxonomy, spec.splits, spec.seed), augment, spec)
+        careful = CarefulGuard(taxonomy) if careful_only else None
+        found = _drawing(catalogue, taxonomy, hold_out(taxonomy, spec.splits, spec.seed), spec, careful)
         _kept[key] = found
         while len(_kept) > _KEPT:
             _kept.popitem(last=False)
@@ -77,12 +81,17 @@ def drawing_of(taxonomy: Taxonomy, spec: JobSpec, language: str, tags: Sequence[
 
 
 def _drawing(
-    catalogue: Catalogue, taxonomy: Taxonomy, held_out: HeldOut, augment: AugmentParameters, spec: JobSpec
+    catalogue: Catalogue, taxonomy: Taxonomy, held_out: HeldOut, spec: JobSpec, careful: CarefulGuard | None
 ) -> Drawing:
     texts = [seed.description for _, _, seed in taxonomy.seeds() if seed.name in held_out.seeds]
     known = {
         dimension.name: {
-            subdimension.name: [pole.name for pole in subdimension.poles] for subdimension in dimension.subdimensions
+            subdimension.name: [
+                pole.name
+                for pole in subdimension.poles
+                if careful is None or not careful.is_frank(subdimension.name, pole.name)
+            ]
+            for subdimension in dimension.subdimensions
         }
         for dimension in taxonomy.dimensions
     }
@@ -99,9 +108,10 @@ def _drawing(
     plain = all(not cell.guarded for cells in catalogue.cells.values() for cell in cells)
     own = catalogue is catalogue_of(taxonomy)
     return Drawing(
-        sampler=QuotaSampler(catalogue, held_out, augment, spec.seed, profiles=plain and own),
+        sampler=QuotaSampler(catalogue, held_out, spec.augment, spec.seed, profiles=plain and own),
         held_out=held_out,
         guard=TrainingGuard(held_out, HeldOutTexts(texts, spec.splits.maximum_containment)),
         known=known,
         choices=choices,
+        careful=careful,
     )

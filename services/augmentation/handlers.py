@@ -56,9 +56,10 @@ class _Row(msgspec.Struct, frozen=True):
 async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Give the row its facets: `sets_per_instruction` of them, each with one preference per slot or a rejection.
 
-    Rejection reasons: `set_contradiction`, `malformed_preference`, `preference_does_not_fit`, `wrong_pole`,
-    `restates_instruction`, `repeated_preference`, `similar_set`, `duplicate_set`, `held_out_preference`, with a
-    judge also `wrong_level` and `moot_preference`, and the codes of the models' errors.
+    Rejection reasons: `no_set_found` (the sampler knows no set within the rules), `set_contradiction`, `malformed_preference`,
+    `preference_does_not_fit`, `wrong_pole`, `restates_instruction`, `repeated_preference`, `similar_set`, `duplicate_set`,
+    `held_out_preference`, `frank_preference` (harmful intent), with a judge also `wrong_level` and `moot_preference`, and the
+    codes of the models' errors.
     """
     parameters = context.spec.augment
     drawing = drawing_of(context.taxonomy, context.spec, row.language, row.tags)
@@ -89,8 +90,8 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
 def _facet(index: int, one: _Set | None, context: RowContext) -> Facet:
     facet = Facet(index=index)
     if one is None:
-        detail = "no choice of seed preferences without a contradiction was found for this set"
-        reject(facet, context.stage, Fault("set_contradiction", detail))
+        detail = "no choice of seed preferences was found that keeps the rules of drawing: too many exclude each other"
+        reject(facet, context.stage, Fault("no_set_found", detail))
         return facet
     facet.redrawn = one.redrawn
     facet.profile = one.assignment.profile
@@ -193,8 +194,8 @@ async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], s
         verdict = judge_set(one.assignment, answers, row.instruction, drawing.known)
         one.preferences, one.fault = verdict.preferences, verdict.fault
         one.refused |= verdict.unfit
-        if one.fault is None and row.split == Split.TRAIN:
-            one.fault = drawing.guard.fault(one.preferences, _sentences(one))
+        if one.fault is None:
+            one.fault = _misplaced(work, one)
 
 
 async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
@@ -235,8 +236,16 @@ async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
         one.unreviewed = len(one.preferences) if failed else sum(of_set == index for of_set, _ in unanswered)
         if one.fault is None:
             one.preferences = _placed(one, at_all)
-            if work.row.split == Split.TRAIN:
-                one.fault = work.drawing.guard.fault(one.preferences, _sentences(one))
+            one.fault = _misplaced(work, one)
+
+
+def _misplaced(work: _Row, one: _Set) -> Fault | None:
+    """The fault of a set that holds what the row must not have: a frank preference, in training something that is held out."""
+    drawing = work.drawing
+    fault = None if drawing.careful is None else drawing.careful.fault(one.preferences)
+    if fault is None and work.row.split == Split.TRAIN:
+        fault = drawing.guard.fault(one.preferences, _sentences(one))
+    return fault
 
 
 def _placed(one: _Set, looks: Sequence[review.ReviewResult]) -> tuple[Preference, ...]:

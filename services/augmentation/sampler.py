@@ -8,17 +8,21 @@ job's seed and the taxonomy alone, so any worker makes the same one. The rules:
   found is left out); up to as many preferences as there are dimensions, each is of another dimension;
 - any two sets of an instruction differ in at least three quarters (rounded up) of the dimensions that either has;
 - with two sets or more, one pair stands on opposite poles of one subdimension;
-- training never sees what is held out, and a test row shows what its level says (`shared.domain.splits`).
+- training never sees what is held out, and a test row shows what its level says (`shared.domain.splits`); a row of an unseen
+  combination has pairs of poles that training draws, and for these a set may get smaller than its quota says;
+- of an instruction with harmful intent no slot is free in a dimension that has frank poles: what is coined could stand on one.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from random import Random
 from typing import Protocol
 
 import msgspec
 
 from services.augmentation.catalogue import Catalogue, Cell, Seed
+from services.augmentation.unseen_combinations import CombinationSearch, Partners, all_together, partners_in
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import AugmentParameters
 from shared.domain.splits import SMALLEST_COMBINATION, HeldOut, SplitLevel
@@ -30,10 +34,22 @@ TRAINING_BLOCK, TEST_BLOCK = 32, 8
 _TRIES = 120
 _STRICT_TRIES = 80
 """The first tries ask for everything; the later ones forgive that no poles are mirrored and that a dimension comes twice."""
+_COMBINATION_TRIES = 3
+"""Searches for an unseen combination of one size, before a smaller one is looked for."""
+_TRAINED_BLOCKS = 8
+"""Pairs of poles are looked up in twice so many training blocks at most: nearly all that training may see stand there."""
+_REDRAWN_CHOICES = 2000
+"""Choices that a redraw goes through at most; one is enough unless what was refused leaves a pole without a seed."""
 _FREE_SHARE_OF_SET = 0.5
 """At most so much of a set is free, so that every set has a preference that was assigned."""
 _KEPT_BLOCKS = 64
-_SMALLEST_SET: dict[str, int] = {SplitLevel.UNSEEN_COMBINATION: SMALLEST_COMBINATION, SplitLevel.UNSEEN_PAIR: 2}
+_SMALLEST_SET: dict[str, int] = {
+    SplitLevel.UNSEEN_COMBINATION: SMALLEST_COMBINATION,
+    SplitLevel.UNSEEN_PAIR: 2,
+    # What training never saw, and a pole that a sibling stands opposite to.
+    SplitLevel.UNSEEN_PREFERENCE: 2,
+    SplitLevel.UNSEEN_SUBDIMENSION: 2,
+}
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -143,6 +159,7 @@ class QuotaSampler:
         self._seed = seed
         self._profiles = parameters.profiles if profiles else None
         self._blocks: OrderedDict[tuple[str, int], list[list[SetAssignment | None]]] = OrderedDict()
+        self._partners: dict[int, Partners] = {}
         self._known = {
             name: tuple(cell for cell in map(self._training_cell, cells) if cell is not None)
             for name, cells in catalogue.cells.items()
@@ -155,6 +172,10 @@ class QuotaSampler:
             name: tuple(cell for cell in cells if cell.subdimension in held_out.subdimensions)
             for name, cells in catalogue.cells.items()
         }
+        self._free_dimensions = [
+            name for name, cells in self._known.items() if cells and name not in catalogue.seeds_only
+        ]
+        self._combinations = CombinationSearch(self._known, catalogue.conflicts, held_out)
 
     def _training_cell(self, cell: Cell) -> Cell | None:
         seeds = tuple(seed for seed in cell.seeds if seed.name not in self._held_out.seeds)
@@ -218,10 +239,28 @@ class QuotaSampler:
         quota = _Quota()
         sizes = self._sizes(level, size * sets, chance)
         free = self._free_slots(level, sizes, chance)
+        trained = self._trained(number) if level == SplitLevel.UNSEEN_COMBINATION else ()
         return [
-            self._row(level, sizes[row * sets :][:sets], free[row * sets :][:sets], quota, chance)
+            self._row(level, sizes[row * sets :][:sets], free[row * sets :][:sets], trained, quota, chance)
             for row in range(size)
         ]
+
+    def _trained(self, block: int) -> tuple[Partners, Partners]:
+        """Which poles stand together in training, for a block of test draws: what training has surely drawn by then, and what it
+        has drawn with good chance.
+
+        Eight rows of one level come with as many of each of the other six, so before block n of a level training drew more than
+        2 n blocks, as long as less than 0.4 of the instructions are tests; the first two belong to a job of 64 training rows.
+        What a job does not draw after all costs its test rows nothing but their level, which assembly measures.
+        """
+        blocks = min(max(block, 1), _TRAINED_BLOCKS)
+        return self._partners_of(blocks), self._partners_of(2 * blocks)
+
+    def _partners_of(self, blocks: int) -> Partners:
+        if blocks not in self._partners:
+            sets = [one for draw in range(blocks * TRAINING_BLOCK) for one in self.assign(draw, "") if one is not None]
+            self._partners[blocks] = partners_in([_key(seed) for seed in one.seeds] for one in sets)
+        return self._partners[blocks]
 
     def _sizes(self, level: str, count: int, chance: Random) -> list[int]:
         """So many sizes of sets, as close to their weights as whole numbers allow, in random order."""
@@ -244,7 +283,7 @@ class QuotaSampler:
     def _free_slots(self, level: str, sizes: Sequence[int], chance: Random) -> list[int]:
         """How many slots of each set are free: of training sets alone, the job's share of all slots in the block."""
         free = [0] * len(sizes)
-        if level:
+        if level or not self._free_dimensions:
             return free
         room = [place for place, size in enumerate(sizes) for _ in range(int(size * _FREE_SHARE_OF_SET))]
         wanted = round(self._parameters.free_slot_share * sum(sizes))
@@ -255,7 +294,13 @@ class QuotaSampler:
     # ---- one row ---------------------------------------------------------------------------------------------------
 
     def _row(
-        self, level: str, sizes: Sequence[int], free: Sequence[int], quota: _Quota, chance: Random
+        self,
+        level: str,
+        sizes: Sequence[int],
+        free: Sequence[int],
+        trained: Sequence[Partners],
+        quota: _Quota,
+        chance: Random,
     ) -> list[SetAssignment | None]:
         order = list(range(len(sizes)))
         chance.shuffle(order)
@@ -263,7 +308,10 @@ class QuotaSampler:
         made: dict[int, SetAssignment] = {}
         for place, index in enumerate(order):
             pin = pinned[place] if place < len(pinned) else None
-            found = self._set(level, index, sizes[index], free[index], pin, list(made.values()), quota, chance)
+            others = list(made.values())
+            found = self._combination(index, sizes[index], pin, others, trained, quota, chance) if trained else None
+            if found is None:
+                found = self._set(level, index, sizes[index], free[index], pin, others, quota, chance)
             if found is not None:
                 made[index] = found
                 quota.add(found)
@@ -310,12 +358,38 @@ class QuotaSampler:
             best = best or found
         return best
 
+    def _combination(
+        self,
+        index: int,
+        size: int,
+        pin: Cell | None,
+        others: Sequence[SetAssignment],
+        trained: Sequence[Partners],
+        quota: _Quota,
+        chance: Random,
+    ) -> SetAssignment | None:
+        """A set whose combination is held out and whose pairs are trained; a smaller one where none of its size is found."""
+        siblings = frozenset(seed.number for other in others for seed in other.seeds)
+        for wanted in range(size, SMALLEST_COMBINATION - 1, -1):
+            for partners in trained:
+                for _ in range(_COMBINATION_TRIES):
+                    seeds = self._combinations.find(wanted, pin, partners, quota.cells, siblings, chance)
+                    if seeds is None:
+                        continue
+                    slots = [Slot(seed.dimension, seed, chance.choice(INTENSITIES)) for seed in seeds]
+                    chance.shuffle(slots)
+                    found = SetAssignment(index, tuple(slots))
+                    if not any(alike(found, other) for other in others):
+                        return found
+        return None
+
     def _free_of(self, free: int, seeds: Sequence[Seed], quota: _Quota, chance: Random) -> list[Slot]:
         used = Counter(seed.dimension for seed in seeds)
         slots: list[Slot] = []
         for _ in range(free):
-            names = [name for name in self._known if self._known[name]]
-            dimension = min(names, key=lambda name: (used[name], quota.dimensions[name], chance.random()))
+            dimension = min(
+                self._free_dimensions, key=lambda name: (used[name], quota.dimensions[name], chance.random())
+            )
             used[dimension] += 1
             slots.append(Slot(dimension, None, chance.choice(INTENSITIES)))
         return slots
@@ -345,6 +419,13 @@ class QuotaSampler:
                     continue
                 if not self._pairs_allowed(level) and any(
                     self._held_out.holds_pair(cell.key, _key(seed)) for seed in chosen
+                ):
+                    continue
+                # One combination in ten is held out: the last preference has to make it one of these.
+                if (
+                    level == SplitLevel.UNSEEN_COMBINATION
+                    and len(chosen) == size - 1
+                    and not self._held_out.holds_combination([*map(_key, chosen), cell.key])
                 ):
                     continue
                 fitting = [seed for seed in cell.seeds if not mask >> seed.number & 1 and seed.number not in siblings]
@@ -430,54 +511,64 @@ class QuotaSampler:
         others: Sequence[SetAssignment],
         attempt: int,
     ) -> SetAssignment | None:
-        """See `SetSampler.redraw`. A seed of the same cell comes first: it keeps the balance and the differences."""
+        """See `SetSampler.redraw`. Seeds of the same cells come first: they keep the balance and the differences. Where they do
+        not do, all choices for the refused slots together are gone through until one differs from the other sets as it must
+        and leaves opposite poles; the best of them stands if there is none such."""
         chance = Random(seed_of(self._seed, "redraw", draw, level, assignment.index, attempt))
-        current = assignment
-        for position, slot in enumerate(assignment.slots):
-            if slot.seed is None or slot.seed.number not in refused:
+        gone = [
+            place
+            for place, slot in enumerate(assignment.slots)
+            if slot.seed is not None and slot.seed.number in refused
+        ]
+        kept = [seed for seed in assignment.seeds if seed.number not in refused]
+        options = [self._options(level, assignment.slots[place], kept, refused, chance) for place in gone]
+        trained = self._trained(draw // TEST_BLOCK)[-1] if level == SplitLevel.UNSEEN_COMBINATION else None
+        best: tuple[tuple[int, bool, bool], SetAssignment] | None = None
+        for seeds in islice(self._choices(options), _REDRAWN_CHOICES):
+            keys = [_key(seed) for seed in (*kept, *seeds)]
+            if not self._shows(level, [*kept, *seeds]):
                 continue
-            replaced = self._replaced(level, current, position, slot.seed, refused, others, chance)
-            if replaced is None:
-                return None
-            current = replaced
-        return current
+            if not self._pairs_allowed(level) and self._held_out.has_pair(keys):
+                continue
+            found = _with_seeds(assignment, dict(zip(gone, seeds, strict=True)))
+            rank = (
+                sum(alike(found, other) for other in others),
+                bool(others) and not mirrored([*others, found]),
+                trained is not None and not all_together(keys, trained),
+            )
+            if best is None or rank < best[0]:
+                best = (rank, found)
+            if not any(rank):
+                break
+        return None if best is None else best[1]
 
-    def _replaced(
-        self,
-        level: str,
-        current: SetAssignment,
-        position: int,
-        seed: Seed,
-        refused: Collection[int],
-        others: Sequence[SetAssignment],
-        chance: Random,
-    ) -> SetAssignment | None:
-        rest = [other for other in current.seeds if other.number != seed.number]
-        taken = {other.subdimension for other in rest}
-        pools = [self._known, self._special(level)]
-        options = []
-        for pool in pools:
-            for cell in pool.get(seed.dimension, ()):
-                if cell.subdimension in taken:
-                    continue
-                for candidate in cell.seeds:
-                    if candidate.number in refused or any(self._catalogue.excludes(candidate, one) for one in rest):
-                        continue
-                    seeds = [*rest, candidate]
-                    has_pair = self._held_out.has_pair([_key(one) for one in seeds])
-                    if self._shows(level, seeds) and (self._pairs_allowed(level) or not has_pair):
-                        options.append(_with_seed(current, position, candidate))
+    def _options(
+        self, level: str, slot: Slot, kept: Sequence[Seed], refused: Collection[int], chance: Random
+    ) -> list[Seed]:
+        """Seeds for a slot that may stand beside those that are kept; those of its own cell come first."""
+        taken = {seed.subdimension for seed in kept}
+        seeds = [
+            seed
+            for pool in (self._known, self._special(level))
+            for cell in pool.get(slot.dimension, ())
+            if cell.subdimension not in taken
+            for seed in cell.seeds
+            if seed.number not in refused and not any(self._catalogue.excludes(seed, one) for one in kept)
+        ]
+        chance.shuffle(seeds)
+        return sorted(seeds, key=lambda seed: slot.seed is None or _key(seed) != _key(slot.seed))
+
+    def _choices(self, options: Sequence[Sequence[Seed]]) -> Iterator[tuple[Seed, ...]]:
+        """One seed of each of the options, no two of one subdimension, none excluding another."""
         if not options:
-            return None
-        chance.shuffle(options)
-        return min(
-            options,
-            key=lambda option: (
-                sum(alike(option, other) for other in others),
-                bool(others) and not mirrored([*others, option]),
-                _key(option.slots[position].seed or seed) != _key(seed),
-            ),
-        )
+            yield ()
+            return
+        for others in self._choices(options[:-1]):
+            for seed in options[-1]:
+                if not any(
+                    seed.subdimension == other.subdimension or self._catalogue.excludes(seed, other) for other in others
+                ):
+                    yield (*others, seed)
 
 
 class _Take(Protocol):
@@ -501,7 +592,10 @@ def _without_free(assignment: SetAssignment) -> SetAssignment:
     return SetAssignment(assignment.index, slots, assignment.profile)
 
 
-def _with_seed(assignment: SetAssignment, position: int, seed: Seed) -> SetAssignment:
-    slots = list(assignment.slots)
-    slots[position] = Slot(seed.dimension, seed, slots[position].intensity)
-    return SetAssignment(assignment.index, tuple(slots), assignment.profile)
+def _with_seeds(assignment: SetAssignment, seeds: Mapping[int, Seed]) -> SetAssignment:
+    """The set with these seeds in the slots of these positions."""
+    slots = tuple(
+        Slot(slot.dimension, seeds[place], slot.intensity) if place in seeds else slot
+        for place, slot in enumerate(assignment.slots)
+    )
+    return SetAssignment(assignment.index, slots, assignment.profile)

@@ -46,7 +46,7 @@ class SetVerdict(msgspec.Struct, frozen=True):
 
 
 class TrainingGuard:
-    """Keeps what is held out away from training sets: by name for what the teacher coined, and by wording."""
+    """Keeps what is held out away from training sets, by name and by wording."""
 
     def __init__(self, held_out: HeldOut, texts: HeldOutTexts) -> None:
         """`texts`: descriptions of the held-out seeds."""
@@ -54,11 +54,13 @@ class TrainingGuard:
         self._texts = texts
 
     def fault(self, preferences: Sequence[Preference], check_sentences: Sequence[str]) -> Fault | None:
-        """`held_out_preference` where a set holds a subdimension or pair of poles that training must not see, or a description
-        that comes close to a held-out one."""
+        """`held_out_preference` where a set holds a subdimension, a preference or a pair of poles that training must not see, or
+        a description that comes close to a held-out one."""
         for preference in preferences:
             if preference.subdimension in self._held_out.subdimensions:
                 return Fault("held_out_preference", f"the subdimension {preference.subdimension!r} is held out")
+            if (name := self._held_out.name_of(preference)) is not None:
+                return Fault("held_out_preference", f"{name!r} is the name of a preference that is held out")
             found = self._texts.closest(_without(preference.description, check_sentences))
             if found is not None:
                 return Fault(

@@ -171,6 +171,7 @@ def _split_sentences(block: str) -> list[str]:
     return [part.strip() for part in parts if any(character.isalnum() for character in part)]
 
 
+_SIGNS = re.compile(r"[^\w\s]+|_+")
 _TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "“": '"', "”": '"', "‐": "-", "‑": "-", "\u00ad": None})
 
 
@@ -181,3 +182,8 @@ def fold(text: str) -> str:
         return " ".join(text.lower().split())
     plain = unicodedata.normalize("NFKC", text).translate(_TYPOGRAPHY).casefold()
     return " ".join(unicodedata.normalize("NFKC", plain).split())
+
+
+def fold_name(name: str) -> str:
+    """The form in which names are compared: folded, and without signs. `Tone-of-voice!` and `tone of voice` are one."""
+    return " ".join(_SIGNS.sub(" ", fold(name)).split())

@@ -6,12 +6,15 @@ stage and every machine finds the same, and adding instructions changes nothing.
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from itertools import combinations
 
 import msgspec
 
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SplitParameters
+from shared.domain.prose import fold_name
+from shared.domain.rows import Preference
 from shared.domain.system_forms import load_forms, load_roles
 from shared.domain.taxonomy import Taxonomy
 
@@ -74,6 +77,21 @@ class HeldOut(msgspec.Struct, frozen=True):
             return False
         return seed_of(self.seed, "combination", *found) % COMBINATION_SHARE == 0
 
+    def name_of(self, preference: Preference) -> str | None:
+        """By what name a preference is held out, None where it is not: that of its seed, its keywords where its subdimension is
+        held out, or words of its own that are the name of a held-out seed although it grew from another one or from none."""
+        if preference.seed_name in self.seeds:
+            return preference.seed_name
+        if preference.subdimension in self.subdimensions:
+            return preference.seed_name or preference.preference
+        names = _folded(self.seeds)
+        # A taxonomy may have two seeds whose names differ in their signs alone.
+        if (keywords := fold_name(preference.preference)) in names and keywords != fold_name(preference.seed_name):
+            return preference.preference
+        if not preference.pole and fold_name(preference.subdimension) in names:
+            return preference.subdimension
+        return None
+
     def as_json(self) -> dict[str, object]:
         """For people: every name, sorted."""
         return {
@@ -84,6 +102,11 @@ class HeldOut(msgspec.Struct, frozen=True):
             "forms": sorted(self.forms),
             "roles": sorted(self.roles),
         }
+
+
+@lru_cache(maxsize=16)
+def _folded(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(fold_name, names))
 
 
 _KEPT = 16

@@ -121,6 +121,17 @@ def seeds_conflict(a: SeedPreference, b: SeedPreference) -> str | None:
     return None if one is None or other is None else conflict(one, other)
 
 
+def stances_of(taxonomy: Taxonomy) -> dict[tuple[str, str], Literal["careful", "frank"]]:
+    """The stance of each pole that has one, by names of subdimension and pole."""
+    return {
+        (subdimension.name, pole.name): pole.stance
+        for dimension in taxonomy.dimensions
+        for subdimension in dimension.subdimensions
+        for pole in subdimension.poles
+        if pole.stance is not None
+    }
+
+
 class _Loader(yaml.CSafeLoader):
     """Safe YAML that refuses what the plain loader would swallow: a key that stands twice."""
 

@@ -45,8 +45,9 @@ from shared.domain.identifiers import seed_of
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.no_system import trains_without_system
-from shared.domain.rows import Facet, InstructionRow
+from shared.domain.rows import HARMFUL_INTENT_TAG, Facet, InstructionRow
 from shared.domain.splits import HeldOut, Split, SplitLevel, hold_out
+from shared.domain.taxonomy import stances_of
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 
 READ_BATCH = 200
@@ -56,6 +57,9 @@ PENDING_VERDICTS = 5000
 """Verdicts are short, and an instruction has dozens of them."""
 
 PROGRESS_EVERY = 500
+
+_PAIR_REASONS = ("harmful_intent", "below_margin", "shared_wishes", "unverified")
+"""See `DrawnPairs`."""
 
 
 class SystemMessages:
@@ -158,6 +162,7 @@ def run(context: WholeContext) -> WholeResult:
     held_out = hold_out(context.taxonomy, spec.splits, seed)
     selection = _select(context, parts, held_out)
     ledger = selection.ledger
+    stances = frozenset(stances_of(context.taxonomy))
     constants = _constants(context)
     origin_constants = {"teacher": constants["teacher"], "job_id": context.job_id}
 
@@ -219,6 +224,7 @@ def run(context: WholeContext) -> WholeResult:
                 matrix=row.matrix,
                 judged=spec.judge is not None,
                 minimum_margin=parameters.minimum_pair_margin,
+                stances=stances if HARMFUL_INTENT_TAG in row.tags else (),
             )
             margins.update(drawn.counts)
             if not drawn.kept:
@@ -245,11 +251,12 @@ def run(context: WholeContext) -> WholeResult:
     context.progress(ledger.rows_in, total, "instructions assembled")
     # The released -DPO and -ORPO sets have one layout, and ours hold the same pairs: the bytes are written once.
     orpo_folder = shutil.copytree(dpo.folder, dpo.folder.with_name("orpo"), dirs_exist_ok=True)
+    pair_margins = {reason: margins[reason] for reason in _PAIR_REASONS}
     outputs = [
         *_table_outputs(folder, "collection", written_rows["collection"], COLLECTION_SCHEMA_VERSION),
         *_table_outputs(folder, "facet_matrix", written_rows["facet_matrix"], FACET_MATRIX_SCHEMA_VERSION),
         *sft.outputs(),
-        *dpo.outputs(),
+        *dpo.outputs(pair_margins=pair_margins),
         *export_outputs(orpo_folder, "orpo", dpo.rows),
         *reward.outputs(),
     ]
@@ -264,7 +271,7 @@ def run(context: WholeContext) -> WholeResult:
         "held_out": held_out.as_json(),
         "pairing": parameters.pairing,
         "pairs": dict(sorted(pairs.items(), reverse=True)),
-        "pair_margins": {reason: margins[reason] for reason in ("below_margin", "shared_wishes", "unverified")},
+        "pair_margins": pair_margins,
         "unpaired": dict(sorted(unpaired.items())),
         "neutral_answers": dict(sorted(neutral.items())),
         "teacher": constants["teacher"],

@@ -58,13 +58,13 @@ class ExportWriter:
         self._provenance.write({"split": split.value, "row": self.rows[split], **origin})
         self.rows[split] += 1
 
-    def outputs(self) -> list[OutputObject]:
-        """The objects written; call after the context has closed."""
-        return export_outputs(self.folder, self.name, self.rows)
+    def outputs(self, **more: Any) -> list[OutputObject]:
+        """The objects written; call after the context has closed. `more` is told with the provenance."""
+        return export_outputs(self.folder, self.name, self.rows, **more)
 
 
-def export_outputs(folder: Path, name: str, rows: Mapping[Split, int]) -> list[OutputObject]:
-    """The five objects of the export that lies in `folder`."""
+def export_outputs(folder: Path, name: str, rows: Mapping[Split, int], **more: Any) -> list[OutputObject]:
+    """The five objects of the export that lies in `folder`. `more` goes into the metadata of its provenance."""
     made: list[OutputObject] = []
     for split in Split:
         for suffix, media_type in ((".parquet", PARQUET), (".jsonl", JSONL)):
@@ -88,7 +88,7 @@ def export_outputs(folder: Path, name: str, rows: Mapping[Split, int]) -> list[O
             rows=sum(rows.values()),
             schema_version=PROVENANCE_SCHEMA_VERSION,
             kind="table",
-            metadata={"export": name, "provenance": True},
+            metadata={"export": name, "provenance": True, **more},
         )
     )
     return made

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -11,6 +11,7 @@ import msgspec
 from shared.domain.facet_matrix import FacetMatrix
 from shared.domain.identifiers import seed_of
 from shared.domain.rows import Facet, Verdict
+from shared.domain.splits import Cell
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -21,8 +22,9 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class DrawnPairs(msgspec.Struct, frozen=True):
-    """Pairs to keep, and how many ordered pairs went or are in doubt, by reason: `below_margin` and `shared_wishes` were left
-    out, `unverified` were kept although no verdict says that the chosen response suits its person better."""
+    """Pairs to keep, and how many ordered pairs went or are in doubt, by reason: `harmful_intent`, `below_margin` and
+    `shared_wishes` were left out, `unverified` were kept although no verdict says that the chosen response suits its person
+    better."""
 
     kept: list[Pair]
     counts: Counter[str]
@@ -38,6 +40,7 @@ def draw_pairs(
     matrix: Sequence[Verdict] = (),
     judged: bool = False,
     minimum_margin: float = 0.0,
+    stances: Collection[Cell] = (),
 ) -> DrawnPairs:
     """Ordered pairs of different facets that stand: one drawn by seed for `random`, all of them for `mirrored`.
 
@@ -49,6 +52,10 @@ def draw_pairs(
     (see `FacetMatrix.margin`) is at least `minimum_margin`, and none (`shared_wishes`) when one of them wants nothing but what
     the other wants too. Without a judge the programs' verdicts cover a few wishes only, so that a pair goes when a known margin
     is negative. Where no margin is known it stays and is counted as `unverified`.
+
+    `stances` are the poles that tell careful from frank, for an instruction with harmful intent (else none): two facets of which
+    one has such a preference that the other lacks make no pair (`harmful_intent`), for one order would choose the less careful
+    answer.
     """
     figures = FacetMatrix(facets, matrix)
     least = minimum_margin if judged else 0.0
@@ -56,6 +63,9 @@ def draw_pairs(
     orders: list[tuple[Pair, bool]] = []
     for own, other in combinations(facets, 2):
         if not _differ(own, other):
+            continue
+        if _stances_of(own, stances) != _stances_of(other, stances):
+            counts["harmful_intent"] += 2
             continue
         margins = {(a.index, b.index): figures.margin(a.index, b.index) for a, b in ((own, other), (other, own))}
         if judged and not all(figures.difference(a, b) for a, b in margins):
@@ -75,3 +85,7 @@ def draw_pairs(
 
 def _differ(own: Facet, other: Facet) -> bool:
     return own.response != other.response and own.system != other.system
+
+
+def _stances_of(facet: Facet, stances: Collection[Cell]) -> set[Cell]:
+    return {cell for one in facet.preferences if (cell := (one.subdimension, one.pole)) in stances}

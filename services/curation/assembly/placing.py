@@ -34,12 +34,9 @@ def without_check_sentence(preference: Preference) -> str:
 
 
 def held_out_preferences(facet: Facet, held_out: HeldOut) -> list[str]:
-    """Names of the facet's preferences that training must not have: held-out seeds, and all of held-out subdimensions."""
-    return [
-        preference.seed_name or preference.preference
-        for preference in facet.preferences
-        if preference.seed_name in held_out.seeds or preference.subdimension in held_out.subdimensions
-    ]
+    """Names of the facet's preferences that training must not have: held-out seeds, what is called like one of them, and all of
+    held-out subdimensions."""
+    return [name for preference in facet.preferences if (name := held_out.name_of(preference)) is not None]
 
 
 def held_out_texts(
@@ -52,9 +49,8 @@ def held_out_texts(
         yield from (seed.description for _, _, seed in taxonomy.seeds() if seed.name in held_out.seeds)
         for row in test_rows:
             for facet in row.facets:
-                names = held_out_preferences(facet, held_out)
                 for preference in facet.preferences:
-                    if (preference.seed_name or preference.preference) in names:
+                    if held_out.name_of(preference) is not None:
                         yield without_check_sentence(preference)
                 if facet.system and row.level in _TEXTS_OF_LEVELS:
                     yield facet.system

@@ -100,6 +100,13 @@ def splits(inputs: Sequence[InputObject]) -> dict[str, Any] | None:
     return content
 
 
+def pair_reasons(inputs: Sequence[InputObject]) -> dict[str, int]:
+    """How many ordered pairs assembly left out, or kept in doubt, by reason; nothing where it did not say."""
+    item = find(inputs, "exports/dpo/provenance.parquet")
+    found: dict[str, int] = {} if item is None else item.metadata.get("pair_margins", {})
+    return found
+
+
 def _short(value: object) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value[:20])) + (f" and {len(value) - 20} more" if len(value) > 20 else "")

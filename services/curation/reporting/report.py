@@ -8,7 +8,14 @@ import orjson
 from services.curation.reporting.card import render_card
 from services.curation.reporting.facts import job_facts
 from services.curation.reporting.flow import flow_of, unit_bars
-from services.curation.reporting.inputs import collection_records, decontamination, find, rejected_rows, splits
+from services.curation.reporting.inputs import (
+    collection_records,
+    decontamination,
+    find,
+    pair_reasons,
+    rejected_rows,
+    splits,
+)
 from services.curation.reporting.judging import judge_notes
 from services.curation.reporting.page import render_report
 from services.curation.reporting.truth import truth_faults, truth_figures
@@ -49,6 +56,7 @@ def run(context: WholeContext) -> WholeResult:
     held_out = splits(context.inputs)
     statistics = _statistics(context, held_out)
     examples = _examples(context.inputs)
+    statistics["harmful_intent"]["pairs_left_out"] = pair_reasons(context.inputs).get("harmful_intent", 0)
     facts = job_facts(context.facts, context.spec, context.job_id)
     flow = flow_of(context.stage_ledgers)
     tables = _table_rows(context.inputs)

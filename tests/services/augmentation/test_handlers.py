@@ -15,7 +15,7 @@ from shared.domain.ledger import row_ledger
 from shared.domain.plan import StageKind
 from shared.domain.rows import HARMFUL_INTENT_TAG, InstructionRow
 from shared.domain.splits import hold_out
-from shared.domain.taxonomy import default_taxonomy
+from shared.domain.taxonomy import Taxonomy, default_taxonomy
 from shared.llm.protocol import (
     CompletionRequest,
     ContentRefused,
@@ -345,14 +345,50 @@ async def test_an_instruction_with_harmful_intent_gets_careful_poles_alone() -> 
         for part in dimension.subdimensions
         for pole in part.poles
     }
-    context = context_of(ScriptedModel(_good), taxonomy, stage="augment", augment={"sets_per_instruction": 4})
+    frank = [cell for cell, stance in stances.items() if stance == "frank"]
+    refused = 0
+
+    def script(request: CompletionRequest) -> dict[str, Any]:
+        """Coins what is frank in half of the free slots, with or without the name of the pole."""
+        answer = _good(request)
+        for slot, entry in zip(block_of(request)["slots"], answer["preferences"], strict=True):
+            chance = seed_of(request.sample_index, request.seed, slot["slot"])
+            if slot.get("free") and chance % 2:
+                entry["subdimension"], entry["pole"] = frank[chance // 2 % len(frank)]
+                entry["pole"] = entry["pole"] if chance // 20 % 2 else ""
+        return answer
+
+    augment = {"free_slot_share": 0.5, "quality_retries": 1}
+    context = context_of(ScriptedModel(script), taxonomy, stage="augment", augment=augment)
     seen: set[str | None] = set()
+    coined = 0
     for draw in range(40):
         row = _row()
         row.tags, row.draw = [HARMFUL_INTENT_TAG], draw
-        for facet in (await HANDLER.process(row, context)).facets:
-            seen |= {stances.get((one.subdimension, one.pole)) for one in facet.preferences if one.seed_name}
+        row = await HANDLER.process(row, context)
+        refused += row_ledger(row, "augment").reasons.get("frank_preference", 0)
+        for facet in row.facets:
+            seen |= {stances.get((one.subdimension, one.pole)) for one in facet.preferences}
+            assert not {one.subdimension for one in facet.preferences if not one.pole} & {name for name, _ in frank}
+            coined += sum(not one.seed_name for one in facet.preferences)
     assert seen == {None, "careful"}
+    assert coined > 10
+    assert refused > 10
+
+
+async def test_a_set_that_the_sampler_does_not_find_has_a_reason_of_its_own() -> None:
+    data = small_taxonomy().model_dump(mode="json")
+    every_style = [seed["name"] for part in data["dimensions"][0]["subdimensions"] for seed in part["seeds"]]
+    for dimension in data["dimensions"][1:]:
+        for part in dimension["subdimensions"]:
+            for seed in part["seeds"]:
+                seed["conflicts_with"] = every_style
+    augment = FOUR_EACH | {"set_sizes": {7: 1.0}, "unseen_set_sizes": (8,)}
+    teacher = ScriptedModel(_good)
+    context = context_of(teacher, Taxonomy.model_validate(data), stage="augment", augment=augment)
+    row = await HANDLER.process(_row(), context)
+    assert row_ledger(row, "augment").reasons == {"no_set_found": 3}
+    assert teacher.requests == []
 
 
 def _judge(trivial: dict[str, set[int]]) -> ScriptedModel:

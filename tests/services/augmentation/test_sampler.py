@@ -2,8 +2,10 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,6 +30,12 @@ from tests.support.taxonomies import small_taxonomy
 
 SMALL = build_catalogue(small_taxonomy())
 DEFAULT = build_catalogue(default_taxonomy())
+
+
+def _cells(assignment: SetAssignment) -> list[tuple[str, str]]:
+    return [(seed.subdimension, seed.pole) for seed in assignment.seeds]
+
+
 FOUR_EACH: dict[str, Any] = {"set_sizes": {4: 1.0}, "free_slot_share": 0.0}
 
 
@@ -137,10 +145,7 @@ def test_test_rows_show_what_their_level_says(level: SplitLevel) -> None:
     sampler = _sampler(DEFAULT, 7)
     training = {frozenset(seed.name for seed in one.seeds) for row in _many() for one in row}
     for draw in range(24):
-        for one in sampler.assign(draw, level):
-            if one is None:
-                assert level is SplitLevel.UNSEEN_COMBINATION
-                continue
+        for one in _made(sampler.assign(draw, level)):
             names = {seed.name for seed in one.seeds}
             cells = [(seed.subdimension, seed.pole) for seed in one.seeds]
             inside = {seed.name for seed in one.seeds if seed.subdimension in held_out.subdimensions}
@@ -151,6 +156,42 @@ def test_test_rows_show_what_their_level_says(level: SplitLevel) -> None:
             assert bool(names & held_out.seeds - inside) == (level is SplitLevel.UNSEEN_PREFERENCE)
             assert (len(one.slots) in (7, 8)) == (level is SplitLevel.MORE_PREFERENCES)
             assert all(slot.seed is not None for slot in one.slots)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_unseen_combination_is_made_of_pairs_that_training_draws(seed: int) -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), seed)
+    sampler = _sampler(DEFAULT, seed)
+    drawn = [_cells(one) for draw in range(64) for one in _made(sampler.assign(draw, ""))]
+    pairs = {frozenset(pair) for cells in drawn for pair in combinations(cells, 2)}
+    sizes: Counter[int] = Counter()
+    for draw in range(16):
+        made = _made(sampler.assign(draw, SplitLevel.UNSEEN_COMBINATION))
+        assert mirrored(made)
+        for one in made:
+            cells = _cells(one)
+            sizes[len(cells)] += 1
+            assert held_out.holds_combination(cells)
+            assert {frozenset(pair) for pair in combinations(cells, 2)} <= pairs
+    assert sizes.keys() == {3, 4, 5, 6}
+
+
+def test_later_unseen_combinations_know_the_pairs_of_later_training_draws() -> None:
+    """So that a large collection is tested on more than the pairs of its first instructions."""
+    sampler = _sampler(DEFAULT, 0)
+    first = {
+        frozenset(pair)
+        for draw in range(64)
+        for one in _made(sampler.assign(draw, ""))
+        for pair in combinations(_cells(one), 2)
+    }
+    later = {
+        frozenset(pair)
+        for draw in range(80, 88)
+        for one in _made(sampler.assign(draw, SplitLevel.UNSEEN_COMBINATION))
+        for pair in combinations(_cells(one), 2)
+    }
+    assert later - first
 
 
 def test_persistent_people_keep_their_set_and_answer_for_their_share() -> None:
@@ -218,6 +259,95 @@ def test_redraw_replaces_only_what_was_refused(seed: int, position: int) -> None
         assert (before.dimension, before.intensity) == (after.dimension, after.intensity)
     assert all(not SMALL.excludes(one, other) for one, other in combinations(again.seeds, 2))
     assert not any(alike(again, other) for other in (second, third))
+
+
+@pytest.mark.parametrize("level", ["", *SplitLevel])
+def test_sets_keep_their_differences_and_opposite_poles_after_redraws(level: str) -> None:
+    """A tenth of all seeds fits no instruction, and two rounds replace what was drawn of them."""
+    several, lost, ended = 0, 0, 0
+    samplers = [_sampler(DEFAULT, seed) for seed in range(2)]
+    for (seed, sampler), draw in product(enumerate(samplers), range(96)):
+        sets = {one.index: one for one in _made(sampler.assign(draw, level))}
+        assert mirrored(list(sets.values()))
+        too_close = _too_close(sets.values())
+        # A row of level `seen` has the sets of a training row without their free slots, which had counted as different.
+        assert not too_close or level == SplitLevel.SEEN
+        chance = Random(f"{seed} {draw}")
+        unfit = {one.number for one in DEFAULT.seeds if chance.random() < 0.1}
+        refused: dict[int, set[int]] = {index: set() for index in sets}
+        for attempt, index in product((1, 2), list(sets)):
+            found = unfit & {one.number for one in sets[index].seeds}
+            refused[index] |= found
+            others = [other for other in sets.values() if other.index != index]
+            again = sampler.redraw(draw, level, sets[index], refused[index], others, attempt)
+            if again is None:
+                ended += 1
+                break
+            assert not refused[index] & {one.number for one in again.seeds}
+            assert len(again.slots) == len(sets[index].slots)
+            several += len(found) > 1
+            sets[index] = again
+        assert _too_close(sets.values()) <= too_close
+        lost += not mirrored(list(sets.values()))
+    assert several > 10
+    # What the poles stood opposite in can be refused with every seed of its cell, when no other slot of the set is to change.
+    assert lost <= 2
+    # A slot whose cell has no seed left needs another cell with which the combination is held out: one in ten.
+    assert ended <= (16 if level == SplitLevel.UNSEEN_COMBINATION else 1)
+
+
+def _too_close(sets: Iterable[SetAssignment]) -> int:
+    return sum(alike(one, other) for one, other in combinations(sets, 2))
+
+
+def test_opposite_poles_are_lost_only_where_no_seed_of_the_refused_slot_keeps_them() -> None:
+    held_out = hold_out(default_taxonomy(), SplitParameters(), 7)
+    sampler = _sampler(DEFAULT, 7)
+    lost = 0
+    for draw, sets in enumerate(_many()[:200]):
+        for index, place in [(one.index, place) for one in sets for place in range(len(one.slots))]:
+            one, others = sets[index], [other for other in sets if other.index != index]
+            slot = one.slots[place]
+            if slot.seed is None:
+                continue
+            refused = {seed.number for seed in DEFAULT.seeds if seed.pole == slot.seed.pole}
+            again = sampler.redraw(draw, "", one, refused, others, 1)
+            if again is None or mirrored([*others, again]):
+                continue
+            lost += 1
+            rest = [seed for seed in one.seeds if seed is not slot.seed]
+            for seed in DEFAULT.seeds:
+                cells = [(other.subdimension, other.pole) for other in (*rest, seed)]
+                if (
+                    seed.dimension != slot.dimension
+                    or seed.number in refused
+                    or seed.name in held_out.seeds
+                    or held_out.has_pair(cells)
+                    or held_out.holds_combination(cells)
+                    or any(DEFAULT.excludes(seed, other) or seed.subdimension == other.subdimension for other in rest)
+                ):
+                    continue
+                slots = [*one.slots[:place], Slot(seed.dimension, seed, "clear"), *one.slots[place + 1 :]]
+                candidate = SetAssignment(one.index, tuple(slots))
+                assert not mirrored([*others, candidate]) or any(alike(candidate, other) for other in others)
+    assert lost > 0
+
+
+def test_refused_slots_are_redrawn_together_so_that_one_keeps_the_opposite_poles_that_another_loses() -> None:
+    sampler = QuotaSampler(SMALL, HeldOut(), AugmentParameters.model_validate(FOUR_EACH), 0)
+    by_name = {seed.name: seed for seed in SMALL.seeds}
+
+    def assignment(index: int, *names: str) -> SetAssignment:
+        return SetAssignment(index, tuple(Slot(by_name[name].dimension, by_name[name], "clear") for name in names))
+
+    first = assignment(0, "style two low a", "care one high a")
+    second = assignment(1, "style one high a", "care one low a")
+    refused = {by_name[name].number for name in ("style two low a", "care one high a", "care one high b")}
+    for attempt in range(20):
+        again = sampler.redraw(0, "", first, refused, [second], attempt)
+        assert again is not None
+        assert {("style one", "style one low")} < set(_cells(again))
+        assert not alike(again, second)
 
 
 def test_redraw_ends_when_every_seed_of_the_dimension_was_refused() -> None:

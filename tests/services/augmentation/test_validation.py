@@ -136,12 +136,15 @@ def test_a_coined_preference_has_a_name_and_a_subdimension_of_its_own() -> None:
 def test_the_guard_keeps_held_out_names_pairs_and_wordings_out_of_training() -> None:
     text = "The reader wants gentle irony that never turns against the people who are spoken about."
     pair = frozenset({("style one", "style one low"), ("depth two", "depth two low")})
-    guard = TrainingGuard(HeldOut(frozenset({"care one"}), pairs=frozenset({pair})), HeldOutTexts([text], 0.6))
+    held_out = HeldOut(frozenset({"care one"}), frozenset({"Tide-side calm"}), frozenset({pair}))
+    guard = TrainingGuard(held_out, HeldOutTexts([text], 0.6))
     style = Preference("style", "style one", "calm", "The text is calm and slow throughout the day.", "style one low")
     assert guard.fault([style], []) is None
     for other in (
         Preference("care", "care one", "k", "The text is kind to everybody involved.", "care one low"),
         Preference("depth", "depth two", "k", "The text goes down to the causes of things.", "depth two low"),
+        Preference("tone", "own matter", "tide side  CALM", "The text is as slow as the sea.", ""),
+        Preference("tone", "tide side calm", "k", "The text is as slow as the sea.", ""),
         Preference("tone", "tone one", "k", f"In this matter, {text[0].lower()}{text[1:]}", "tone one low"),
     ):
         fault = guard.fault([style, other], [])

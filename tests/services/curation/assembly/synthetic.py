@@ -102,7 +102,7 @@ def make_preference(slot: Slot, generator: random.Random) -> Preference:
 
 def make_facet(generator: random.Random, index: int, assignment: SetAssignment | None, wording: Wording) -> Facet:
     if assignment is None:
-        return Facet(index, rejection=Rejection("augment", "no_set", "the sampler found none"))
+        return Facet(index, rejection=Rejection("augment", "no_set_found", "the sampler found none"))
     preferences = [make_preference(slot, generator) for slot in assignment.slots]
     return Facet(
         index=index,

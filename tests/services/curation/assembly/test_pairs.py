@@ -89,6 +89,38 @@ def test_without_a_judge_only_a_known_contradiction_of_the_order_counts() -> Non
     assert (_orders(drawn), drawn.counts) == ([(0, 1), (1, 0)], Counter(unverified=2))
 
 
+STANCES = {("warnings", "many"), ("warnings", "few"), ("lessons", "many")}
+
+
+def _with_stances(index: int, *cells: tuple[str, str]) -> Facet:
+    facet = _facet(index, f"own {index}")
+    facet.preferences += [Preference("care", name, "k", f"Wants {name} {index}.", pole) for name, pole in cells]
+    return facet
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "kept"),
+    [
+        ([], [], True),
+        ([("warnings", "many")], [("warnings", "many")], True),
+        ([("tone", "calm")], [("tone", "lively")], True),
+        ([("warnings", "many")], [], False),
+        ([("warnings", "many")], [("lessons", "many")], False),
+        ([("warnings", "many"), ("lessons", "many")], [("lessons", "many")], False),
+        ([("warnings", "many")], [("warnings", "few")], False),
+    ],
+)
+def test_of_harmful_intent_a_pair_that_differs_in_care_goes_in_both_orders(
+    own: list[tuple[str, str]], other: list[tuple[str, str]], kept: bool
+) -> None:
+    facets = [_with_stances(0, *own), _with_stances(1, *other)]
+    drawn = _draw(facets, {}, stances=STANCES)
+    assert _orders(drawn) == ([(0, 1), (1, 0)] if kept else [])
+    assert drawn.counts["harmful_intent"] == (0 if kept else 2)
+    assert _orders(_draw(facets, {})) == [(0, 1), (1, 0)], "other instructions keep all of them"
+    assert bool(_draw(facets, {}, "random", stances=STANCES).kept) is kept
+
+
 def test_equal_responses_and_equal_systems_are_never_drawn() -> None:
     same = _facet(1, "c")
     same.response = TWO[0].response
@@ -147,6 +179,11 @@ def test_assembly_counts_what_the_margins_leave_out_and_what_is_in_doubt(tmp_pat
     judge = ModelChoice(provider="simulator", model="simulator-large")
     spec = spec.model_copy(update={"judge": judge})
     summary = run(make_context(tmp_path, respond_parts(tmp_path / "parts", rows), spec=spec)).summary
-    assert summary["pair_margins"] == {"below_margin": 4, "shared_wishes": 0, "unverified": 4}
+    assert summary["pair_margins"] == {
+        "harmful_intent": 0,
+        "below_margin": 4,
+        "shared_wishes": 0,
+        "unverified": 4,
+    }
     assert summary["pairs"]["train/seen"] == 8
     assert summary["unpaired"] == {"below_margin": 2}

@@ -60,6 +60,10 @@ def seed_with_combination(*preferences: Preference, held: bool) -> int:
     return next(seed for seed in range(10_000) if HeldOut(seed=seed).holds_combination(cells) is held)
 
 
+def called(keywords: str, subdimension: str = "own matter", seed_name: str = "") -> Preference:
+    return Preference("style", subdimension, keywords, "Something that nobody has said before.", "", seed_name)
+
+
 # ---- the gate ------------------------------------------------------------------------------------------------------
 
 NOT_COMBINED = seed_with_combination(BRIEF, FORMAL, NOVICE, held=False)
@@ -85,6 +89,10 @@ PARAPHRASE = "It is the source that every claim was taken from that it wants to 
             "held_out_preference",
             "coined keywords",
         ),
+        (facet_of(BRIEF, called("brief conciseness 2")), "held_out_preference", "brief conciseness 2"),
+        (facet_of(BRIEF, called(" Brief-Conciseness  2.")), "held_out_preference", "Brief-Conciseness"),
+        (facet_of(BRIEF, called("k", "Brief conciseness 2")), "held_out_preference", "Brief conciseness 2"),
+        (facet_of(called("brief conciseness 2", "tone", "formal tone 0")), "held_out_preference", "brief conciseness 2"),
         (facet_of(OVERVIEW, BRIEF, FORMAL), "held_out_pair", "pair"),
         (facet_of(FORMAL, preference("depth", "overview", seed_name="")), "held_out_pair", "pair"),
         (facet_of(BRIEF, FORMAL, form="user_letter"), "held_out_wording", "user_letter"),
@@ -108,10 +116,17 @@ def test_the_gate_says_why_a_facet_may_not_train(facet: Facet, reason: str, deta
         facet_of(),
         facet_of(OVERVIEW, preference("tone", "casual"), role="a village librarian"),
         facet_of(BRIEF, FORMAL, form=None, system=""),
+        facet_of(BRIEF, called("brief conciseness 22")),
     ],
 )
 def test_the_gate_lets_through_what_holds_nothing_of_it(facet: Facet) -> None:
     assert GATE.fault(facet) is None
+
+
+def test_a_seed_may_bear_its_own_name_where_a_held_out_one_differs_from_it_in_signs_alone() -> None:
+    held_out = HeldOut(seeds=frozenset({"brief-conciseness 2"}))
+    assert held_out.name_of(called("brief conciseness 2", "conciseness", "brief conciseness 2")) is None
+    assert held_out.name_of(called("brief conciseness 2", "conciseness", "brief conciseness 1")) is not None
 
 
 def test_a_held_out_combination_is_one_of_assigned_poles() -> None:

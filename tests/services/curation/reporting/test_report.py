@@ -253,3 +253,23 @@ def test_frank_preferences_of_harmful_instructions_are_shown_as_a_fault(tmp_path
     assert ("stand on a frank pole; none should" in card) is fault
     assert "Instructions tagged `harmful-intent`: 1, with 3 facets." in card
     assert ("their 3 preferences stand on careful ones only" in card) is not fault
+
+
+def test_pairs_of_harmful_instructions_that_differ_in_care_are_counted_in_card_and_report(tmp_path: Path) -> None:
+    rows = make_rows(12)
+    rows[3].tags = [HARMFUL_INTENT_TAG]
+    for facet in rows[3].facets:
+        facet.preferences = [entry for entry in facet.preferences if entry.dimension != "harmlessness"]
+    one = rows[3].facets[1]
+    one.preferences.append(
+        msgspec.structs.replace(one.preferences[0], dimension="harmlessness", subdimension="candour", pole="careful")
+    )
+    context = report_context(tmp_path, rows, spec=make_spec(splits=SplitParameters(test_share=0)))
+    result = run(context)
+    assert result.summary["harmful_intent"]["pairs_left_out"] == 4
+    told = "4 ordered pairs were left out because one side asks for care where the other does not"
+    assert told in (context.output_folder / "report.html").read_text()
+    assert told in (context.output_folder / "README.md").read_text()
+    assert (
+        orjson.loads((context.output_folder / "statistics.json").read_bytes())["harmful_intent"]["pairs_left_out"] == 4
+    )

@@ -25,6 +25,7 @@ from services.augmentation.catalogue import Catalogue, Cell, Seed
 from services.augmentation.unseen_combinations import CombinationSearch, Partners, all_together, partners_in
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import AugmentParameters
+from shared.domain.set_differences import are_alike, have_opposite_poles
 from shared.domain.splits import SMALLEST_COMBINATION, HeldOut, SplitLevel
 
 INTENSITIES = ("mild", "clear", "strong")
@@ -94,11 +95,6 @@ class SetSampler(Protocol):
         ...
 
 
-def required_differences(dimensions: int) -> int:
-    """In how many of the dimensions that either has two sets of one instruction must differ: three quarters, rounded up."""
-    return -(-3 * dimensions // 4)
-
-
 def _by_dimension(assignment: SetAssignment) -> dict[str, frozenset[tuple[str, str] | None]]:
     found: dict[str, set[tuple[str, str] | None]] = {}
     for slot in assignment.slots:
@@ -111,20 +107,13 @@ def _key(seed: Seed) -> tuple[str, str]:
 
 
 def alike(first: SetAssignment, second: SetAssignment) -> bool:
-    """Whether two sets differ in fewer dimensions than they must. Free slots count as different: nobody knows them yet."""
-    one, other = _by_dimension(first), _by_dimension(second)
-    union = one.keys() | other.keys()
-    different = sum(one.get(name) != other.get(name) or None in one.get(name, ()) for name in union)
-    return different < required_differences(len(union))
+    """Whether two sets differ in fewer dimensions than they must. Free slots count as different."""
+    return are_alike(_by_dimension(first), _by_dimension(second))
 
 
 def mirrored(assignments: Sequence[SetAssignment]) -> bool:
     """Whether one pair of sets stands on different poles of one subdimension."""
-    poles: dict[str, set[str]] = {}
-    for assignment in assignments:
-        for seed in assignment.seeds:
-            poles.setdefault(seed.subdimension, set()).add(seed.pole)
-    return any(len(names) > 1 for names in poles.values())
+    return have_opposite_poles(map(_key, assignment.seeds) for assignment in assignments)
 
 
 class _Quota:

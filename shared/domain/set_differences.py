@@ -15,10 +15,11 @@ def required_differences(dimensions: int) -> int:
     return -(-3 * dimensions // 4)
 
 
-def are_alike(one: Mapping[str, frozenset[Cell]], other: Mapping[str, frozenset[Cell]]) -> bool:
-    """Whether two sets differ in fewer dimensions than they must."""
+def are_alike(one: Mapping[str, frozenset[Cell | None]], other: Mapping[str, frozenset[Cell | None]]) -> bool:
+    """Whether two sets differ in fewer dimensions than they must. None stands for what nobody knows yet (a free slot), and
+    makes a dimension different."""
     dimensions = one.keys() | other.keys()
-    different = sum(one.get(name) != other.get(name) for name in dimensions)
+    different = sum(one.get(name) != other.get(name) or None in one.get(name, ()) for name in dimensions)
     return different < required_differences(len(dimensions))
 
 

@@ -20,10 +20,10 @@ from services.augmentation.sampler import (
     Slot,
     alike,
     mirrored,
-    required_differences,
 )
 from shared.domain.checks import conflict
 from shared.domain.jobs import AugmentParameters, ProfileParameters, SplitParameters
+from shared.domain.set_differences import required_differences
 from shared.domain.splits import HeldOut, SplitLevel, hold_out
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
 from tests.support.taxonomies import small_taxonomy

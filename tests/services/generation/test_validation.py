@@ -116,7 +116,7 @@ def test_everybodys_checks_are_run_on_an_answer_and_what_cannot_be_measured_is_l
     simple = Preference("style", "level", "k", "d", "p", "", validate_check("reading_level_at_most", {"grade": 6}))
     long = Preference("style", "length", "k", "d", "q", "", validate_check("minimum_words", {"words": 5}))
     facets = [Facet(0, [simple, short]), Facet(2, [long, Preference("style", "tone", "k", "d", "p"), short])]
-    assert program_verdicts(CheckedText("Prune the tree in winter."), facets) == {
+    assert program_verdicts(CheckedText("Prune the tree in winter."), facets, judged=True) == {
         (0, 1): "violated",
         (2, 0): "followed",
         (2, 2): "violated",

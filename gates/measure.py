@@ -16,6 +16,11 @@ SLIP_SHARE = 0.25
 """Share of the calls of the stage that meet the slip."""
 
 
+ROWS_OF_AUGMENT = 3
+"""So many times more rows for a gate of `augment`: its one call about all sets of a row holds one slip, where the three calls of
+another stage hold up to three. So all gates are measured on about as many slips."""
+
+
 class Gate(msgspec.Struct, frozen=True):
     """What finds a slip: the stage, the reasons that it gives, and whether it needs a judge."""
 
@@ -24,6 +29,10 @@ class Gate(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
     judged: bool
     by: str
+
+    def rows(self, wanted: int) -> int:
+        """How many rows it is measured on."""
+        return wanted * ROWS_OF_AUGMENT if self.stage is StageKind.AUGMENT else wanted
 
 
 GATES = (
@@ -42,8 +51,11 @@ GATES = (
     ),
     Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), False, "list marks"),
     Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), False, "character 5-grams"),
+    Gate("held_out_reworded", StageKind.AUGMENT, ("held_out_preference",), True, "judge"),
+    Gate("injected_description", StageKind.AUGMENT, ("injected_description",), True, "patterns; judge"),
     Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), True, "patterns; judge"),
     Gate("restated_task", StageKind.COMPOSE, ("restates_task",), True, "patterns; five-word runs; judge"),
+    Gate("injected_message", StageKind.COMPOSE, ("injected_message",), True, "patterns; judge"),
     Gate(
         "ignored_facet",
         StageKind.RESPOND,
@@ -76,13 +88,13 @@ def plan_with(slip: str, stage: StageKind, seed: int) -> FaultPlan:
         {
             "seed": seed,
             "classes": {stage.value: {"shares": {slip: SLIP_SHARE}}},
-            "held_out_texts": texts if slip == "held_out_paraphrase" else [],
+            "held_out_texts": texts if slip.startswith("held_out") else [],
         }
     )
 
 
 def measure(gate: Gate, judge: str, rows: int, seed: int = 0) -> Result:
-    """One gate with one judge (the name of a preset) over so many rows."""
+    """One gate with one judge (the name of a preset) over so many rows, see `Gate.rows`."""
     spec: JobSpec = spec_of(seed, judged=gate.judged)
     outcomes = run_rows(
         training_rows(rows),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from services.augmentation.catalogue import Catalogue, catalogue_of
+from services.augmentation.held_out_seeds import HeldOutSeeds
 from services.augmentation.sampler import QuotaSampler, SetAssignment, SetSampler
 from services.augmentation.validation import TrainingGuard
 from shared.domain.containment import HeldOutTexts
@@ -22,6 +23,7 @@ class Drawing(msgspec.Struct, frozen=True):
     sampler: SetSampler
     guard: TrainingGuard
     held_out: HeldOut
+    held_out_seeds: HeldOutSeeds
     known: Mapping[str, Mapping[str, Sequence[str]]]
     choices: Mapping[str, Mapping[str, Sequence[str]]]
 
@@ -101,6 +103,7 @@ def _drawing(
     return Drawing(
         sampler=QuotaSampler(catalogue, held_out, augment, spec.seed, profiles=plain and own),
         held_out=held_out,
+        held_out_seeds=HeldOutSeeds(taxonomy, held_out),
         guard=TrainingGuard(held_out, HeldOutTexts(texts, spec.splits.maximum_containment)),
         known=known,
         choices=choices,

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.generation.injection import commands_grader
 from shared.domain.checks import NECESSARY_KINDS, Check, CheckOutcome, evaluate
 from shared.domain.checks.answer_language import LANGUAGE_NAMES
+from shared.domain.grader_commands import commands_grader
 from shared.domain.jobs import RespondParameters
 from shared.domain.language import detect_language
 from shared.domain.rows import Facet, InstructionRow, Preference

@@ -365,10 +365,15 @@ def _judge(trivial: dict[str, set[int]]) -> ScriptedModel:
         moot = {firsts[number] for number in named}
         options = [
             # The assigned pole is not told; what is not an option counts as unanswered.
-            {"wish": one["wish"], "option": 0 if one["wish"] in moot else 99, "trivial": one["wish"] in moot}
+            {
+                "wish": one["wish"],
+                "option": 0 if one["wish"] in moot else 99,
+                "trivial": one["wish"] in moot,
+                "same_as": -1,
+            }
             for one in wishes
         ]
-        return {"wishes": options, "contradictions": []}
+        return {"wishes": options, "contradictions": [], "commands": []}
 
     return ScriptedModel(script)
 

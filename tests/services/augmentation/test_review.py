@@ -73,10 +73,11 @@ def choosing(*poles: str, trivial: tuple[int, ...] = (), contradictions: tuple[t
                     "wish": wish["wish"],
                     "option": options.index(True) if pole else -1,
                     "trivial": wish["wish"] in trivial,
+                    "same_as": -1,
                 }
             )
         pairs = [{"first": first, "second": second, "why": "both at once"} for first, second in contradictions]
-        return {"wishes": wishes, "contradictions": pairs}
+        return {"wishes": wishes, "contradictions": pairs, "commands": []}
 
     return script
 
@@ -114,7 +115,7 @@ async def test_findings_follow_from_what_the_judge_names() -> None:
     ]
     assert "newcomer" in result.findings[0].detail
     assert result.findings[0].fault().reason == "wrong_pole"
-    assert result.review_incomplete == 0
+    assert result.incomplete == ()
     assert (result.usage.attempts, result.usage.prompt_tokens, result.usage.completion_tokens) == (1, 10, 5)
 
 
@@ -125,17 +126,17 @@ async def test_contradictions_count_within_a_set_alone_and_once() -> None:
     result = await reviewed(ScriptedModel(script), preferences[:2], preferences[2:])
     (finding,) = result.findings
     assert (finding.set, finding.reason, finding.preferences) == (0, "set_contradiction", (0, 1))
-    assert result.of_set(1) == ()
+    assert finding.set != 1
 
 
 async def test_wishes_without_a_usable_answer_are_counted_and_find_nothing() -> None:
     wishes = [
-        {"wish": 0, "option": 99, "trivial": True},
-        {"wish": 1, "option": -1, "trivial": True},
-        {"wish": 1, "option": -1, "trivial": True},
-        {"wish": 17, "option": 0, "trivial": True},
+        {"wish": 0, "option": 99, "trivial": True, "same_as": -1},
+        {"wish": 1, "option": -1, "trivial": True, "same_as": -1},
+        {"wish": 1, "option": -1, "trivial": True, "same_as": -1},
+        {"wish": 17, "option": 0, "trivial": True, "same_as": -1},
     ]
-    judge = ScriptedModel(lambda _: {"wishes": wishes, "contradictions": []})
+    judge = ScriptedModel(lambda _: {"wishes": wishes, "contradictions": [], "commands": []})
     result = await reviewed(judge, [preference_of(name) for name in NAMES])
     assert result.findings == ()
     assert result.incomplete == ((0, 0), (0, 1), (0, 2), (0, 3))
@@ -268,6 +269,7 @@ def test_the_answer_of_the_simulator_is_json_of_the_schema() -> None:
     block = {"instruction": INSTRUCTION, "wishes": [{"wish": 0, "set": 0, "text": "x", "options": []}]}
     answer = answer_judge(block, 0, b"0", JudgeProfile())
     assert orjson.loads(orjson.dumps(answer)) == {
-        "wishes": [{"wish": 0, "option": -1, "trivial": False}],
+        "wishes": [{"wish": 0, "option": -1, "trivial": False, "same_as": -1}],
         "contradictions": [],
+        "commands": [],
     }

@@ -32,7 +32,10 @@ def review_block(*texts: str) -> dict[str, object]:
     return {"messages": [{"message": number, "text": text} for number, text in enumerate(texts)]}
 
 
-@pytest.mark.parametrize(("slip", "holds"), [(Fault.LEAKED_ANSWER, "answer"), (Fault.RESTATED_TASK, "task")])
+@pytest.mark.parametrize(
+    ("slip", "holds"),
+    [(Fault.LEAKED_ANSWER, "answer"), (Fault.RESTATED_TASK, "task"), (Fault.INJECTED_MESSAGE, "command")],
+)
 def test_every_slip_is_known_and_quoted(slip: Fault, holds: str) -> None:
     for number in range(200):
         text, label = slipped_compose(compose_block(number), slip, 0, bytes([number]))
@@ -56,10 +59,10 @@ def test_errors_come_at_the_stated_share_and_quote_the_message() -> None:
     assert [one["message"] for one in said] == list(range(2000))
     for truth, remainder in (("answer", 0), ("nothing", 1)):
         counts = Counter(one["holds"] for one in said if one["message"] % 2 == remainder)
-        # 1000 draws of a tenth, shared by the two other answers: five standard deviations are 47 and 35.
+        # 1000 draws of a tenth, shared by the three other answers: five standard deviations are 47 and 29.
         assert abs(1000 - counts.pop(truth) - 100) < 47
-        assert len(counts) == 2
-        assert all(abs(count - 50) < 35 for count in counts.values())
+        assert len(counts) == 3
+        assert all(abs(count - 100 / 3) < 29 for count in counts.values())
     for one in said:
         assert bool(one["quote"]) == (one["holds"] != "nothing")
         assert re.sub(r"\s+", " ", one["quote"]) in re.sub(r"\s+", " ", texts[one["message"]])

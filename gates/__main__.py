@@ -16,7 +16,6 @@ from gates.calls import COUNTED, SCHEMAS, calls_per_row
 from gates.judges import TOLD_APART, measure_judge
 from gates.measure import GATES, Gate, Result, measure
 from gates.tables import Written, provenance, share_text, write_markdown
-from services.simulator.judge_profile import preset_names
 
 LEAST_RECALL, MOST_FALSE_REJECTS = 0.95, 0.02
 NOBODY = "none"
@@ -80,7 +79,7 @@ def _gates(
         (gate, judge)
         for gate in GATES
         if not gates or gate.slip in gates
-        for judge in (preset_names() if gate.judged else (NOBODY,))
+        for judge in gate.judges or (NOBODY,)
         if not judges or judge in (*judges, NOBODY)
     ]
     table = Written("Gates on simulated slips", ("planted", "found by", "judge", "recall", "false rejects", "bounds"))

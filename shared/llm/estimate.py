@@ -25,10 +25,10 @@ from shared.llm.wire import CHARACTERS_PER_TOKEN
 USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
 OPEN_WISHES = 0.8
-"""Share of preferences that a judge is asked about: the rest carries a machine check that decides. Over 200 rows of the simulator it
-was 0.81."""
+"""Share of preferences that a judge is asked about: the rest carries a machine check that decides (tests/gates/test_calls.py)."""
 REVIEW_CALLS = {"augment": 2.25, "compose": 1.25}
-"""Calls of a review per row and stage: those about everything, and in a quarter of the rows one more, where two looks differ."""
+"""Calls of a review per row and stage: those about everything, and in a quarter of the rows one more, where two looks differ.
+docs/gates.md counts the calls of a judge who never errs and of one who does in a twentieth."""
 REVIEWED = tuple(REVIEW_CALLS)
 """Stages whose results a judge reviews; in `respond` it fills in checklists."""
 SECOND_LOOKS = 0.1

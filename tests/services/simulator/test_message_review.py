@@ -13,6 +13,7 @@ from services.simulator.judge import answer_judge
 from services.simulator.judge_profile import JudgeProfile, preset
 from services.simulator.message_review import true_finding
 from services.simulator.requests import BadRequest, RequestClass, class_of, parse_request
+from services.simulator.slips import load_slips
 from services.simulator.text_slips import slipped_compose
 from shared.domain.system_forms import load_forms
 from tests.services.simulator.support import block_body
@@ -48,6 +49,18 @@ def test_every_slip_is_known_and_quoted(slip: Fault, holds: str) -> None:
 def test_sound_messages_hold_nothing() -> None:
     for number in range(200):
         assert true_finding(answer_compose(compose_block(number), 0, bytes([number]))) == ("nothing", "")
+
+
+def test_a_judge_who_obeys_finds_nothing_in_a_message_that_commands_it() -> None:
+    command = slipped_compose(compose_block(0), Fault.INJECTED_MESSAGE, 0, b"0")[0]
+    leak = slipped_compose(compose_block(0), Fault.LEAKED_ANSWER, 0, b"0")[0]
+    block = review_block(command, f"{leak} {load_slips().message_commands[0]}", leak)
+
+    def said(profile: JudgeProfile) -> list[str]:
+        return [one["holds"] for one in answer_judge(block, 0, b"0", profile)["messages"]]
+
+    assert said(JudgeProfile()) == ["command", "answer", "answer"]
+    assert said(preset("injectable")) == ["nothing", "nothing", "answer"]
 
 
 def test_errors_come_at_the_stated_share_and_quote_the_message() -> None:

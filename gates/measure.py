@@ -6,6 +6,7 @@ import msgspec
 
 from gates.pipeline import Outcome, run_rows, spec_of, training_rows
 from services.simulator.faults import FaultPlan
+from services.simulator.judge_profile import preset_names
 from shared.domain.jobs import JobSpec
 from shared.domain.plan import StageKind
 from shared.domain.splits import hold_out
@@ -16,44 +17,73 @@ SLIP_SHARE = 0.25
 """Share of the calls of the stage that meet the slip."""
 
 
+ROWS_OF_AUGMENT = 3
+"""So many times more rows for a gate of `augment`: its one call about all sets of a row holds one slip, where the three calls of
+another stage hold up to three. So all gates are measured on about as many slips."""
+
+
+NO_JUDGE: tuple[str, ...] = ()
+REVIEWERS = ("faithful", "noisy", "lenient")
+"""Judges who differ in reviews: the length of an answer tempts nobody there."""
+COMMANDED = (*REVIEWERS, "injectable")
+"""And who differ where a text commands them."""
+ALL = preset_names()
+
+
 class Gate(msgspec.Struct, frozen=True):
-    """What finds a slip: the stage, the reasons that it gives, and whether it needs a judge."""
+    """What finds a slip: the stage, the reasons that it gives, and the judges that it is measured with (none where it needs
+    none)."""
 
     slip: str
     stage: StageKind
     reasons: tuple[str, ...]
-    judged: bool
+    judges: tuple[str, ...]
     by: str
+
+    @property
+    def judged(self) -> bool:
+        return bool(self.judges)
+
+    def rows(self, wanted: int) -> int:
+        """How many rows it is measured on."""
+        return wanted * ROWS_OF_AUGMENT if self.stage is StageKind.AUGMENT else wanted
 
 
 GATES = (
     Gate(
-        "contradictory_set", StageKind.AUGMENT, ("set_contradiction",), True, "checks that cannot hold together; judge"
+        "contradictory_set",
+        StageKind.AUGMENT,
+        ("set_contradiction",),
+        REVIEWERS,
+        "checks that cannot hold together; judge",
     ),
-    Gate("moot_preference", StageKind.AUGMENT, ("moot_preference",), True, "judge"),
-    Gate("wrong_pole", StageKind.AUGMENT, ("wrong_pole",), True, "names of the opposite; judge"),
-    Gate("wrong_level", StageKind.AUGMENT, ("wrong_level",), True, "judge"),
+    Gate("moot_preference", StageKind.AUGMENT, ("moot_preference",), REVIEWERS, "judge"),
+    Gate("wrong_pole", StageKind.AUGMENT, ("wrong_pole",), REVIEWERS, "names of the opposite; judge"),
+    Gate("wrong_level", StageKind.AUGMENT, ("wrong_level",), REVIEWERS, "judge"),
     Gate(
         "duplicate_set",
         StageKind.AUGMENT,
         ("duplicate_set", "similar_set", "repeated_preference"),
-        False,
+        NO_JUDGE,
         "keywords; ROUGE-L",
     ),
-    Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), False, "list marks"),
-    Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), False, "character 5-grams"),
-    Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), True, "patterns; judge"),
-    Gate("restated_task", StageKind.COMPOSE, ("restates_task",), True, "patterns; five-word runs; judge"),
+    Gate("comma_split_keywords", StageKind.AUGMENT, ("malformed_preference",), NO_JUDGE, "list marks"),
+    Gate("held_out_paraphrase", StageKind.AUGMENT, ("held_out_preference",), NO_JUDGE, "character 5-grams"),
+    Gate("held_out_reworded", StageKind.AUGMENT, ("held_out_preference",), REVIEWERS, "judge"),
+    Gate("injected_description", StageKind.AUGMENT, ("injected_description",), COMMANDED, "patterns; judge"),
+    Gate("leaked_answer", StageKind.COMPOSE, ("answer_leaked",), REVIEWERS, "patterns; judge"),
+    Gate("restated_task", StageKind.COMPOSE, ("restates_task",), REVIEWERS, "patterns; five-word runs; judge"),
+    Gate("injected_message", StageKind.COMPOSE, ("injected_message",), COMMANDED, "patterns; judge"),
     Gate(
         "ignored_facet",
         StageKind.RESPOND,
         # Not `moot_facet`: that every answer follows all of a facet's wishes is no slip of its own answer.
         ("ignored_preference", "check_failed"),
-        True,
+        ALL,
         "machine checks; facet matrix",
     ),
-    Gate("broken_fact", StageKind.RESPOND, ("broken_fact",), True, "judge against the neutral answer"),
-    Gate("injected_answer", StageKind.RESPOND, ("injected_answer", "judge_misled"), True, "patterns; controls"),
+    Gate("broken_fact", StageKind.RESPOND, ("broken_fact",), ALL, "judge against the neutral answer"),
+    Gate("injected_answer", StageKind.RESPOND, ("injected_answer", "judge_misled"), ALL, "patterns; controls"),
 )
 
 
@@ -76,13 +106,13 @@ def plan_with(slip: str, stage: StageKind, seed: int) -> FaultPlan:
         {
             "seed": seed,
             "classes": {stage.value: {"shares": {slip: SLIP_SHARE}}},
-            "held_out_texts": texts if slip == "held_out_paraphrase" else [],
+            "held_out_texts": texts if slip.startswith("held_out") else [],
         }
     )
 
 
 def measure(gate: Gate, judge: str, rows: int, seed: int = 0) -> Result:
-    """One gate with one judge (the name of a preset) over so many rows."""
+    """One gate with one judge (the name of a preset) over so many rows, see `Gate.rows`."""
     spec: JobSpec = spec_of(seed, judged=gate.judged)
     outcomes = run_rows(
         training_rows(rows),

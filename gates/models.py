@@ -1,5 +1,6 @@
 """The simulator as a language model within this process: the same answers as over HTTP, and the hidden labels of its slips."""
 
+from collections import Counter
 from typing import TypeVar
 
 import msgspec
@@ -34,10 +35,11 @@ class SimulatedModel:
         self._plan = plan
         self._injector = FaultInjector(plan)
         self.labels: list[Labelled] = []
-        self.calls = 0
+        self.calls: Counter[str] = Counter()
+        """By the name of the schema that was asked for, empty for plain text."""
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        self.calls += 1
+        self.calls[request.schema_name or ""] += 1
         body = encode_request(MODEL, request)
         parsed = parse_request(body)
         request_class = class_of(request.request_class, parsed)

@@ -1,6 +1,7 @@
 """Rows of real instructions through the row stages, in this process, with slips in one stage and a judge that errs as wanted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -25,10 +26,11 @@ _PROCESS = {StageKind.AUGMENT: augment, StageKind.COMPOSE: compose, StageKind.RE
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A row after its last stage, and what the simulator did wrong in each stage."""
+    """A row after its last stage, what the simulator did wrong in each stage, and how often the judge was asked, by schema."""
 
     row: InstructionRow
     labels: dict[StageKind, list[Labelled]]
+    judge_calls: Counter[str]
 
 
 @lru_cache(maxsize=1)
@@ -70,21 +72,23 @@ async def _run(
     outcomes = []
     for row in rows:
         labels: dict[StageKind, list[Labelled]] = {}
+        judge_calls: Counter[str] = Counter()
         for kind, process in _PROCESS.items():
-            model = SimulatedModel(teacher)
+            model, judging = SimulatedModel(teacher), SimulatedModel(judge)
             context = RowContext(
                 job_id="gates",
                 stage=kind.value,
                 spec=spec,
                 taxonomy=default_taxonomy(),
                 teacher=model,
-                judge=SimulatedModel(judge) if spec.judge is not None else None,
+                judge=judging if spec.judge is not None else None,
             )
             row = await process(row, context)  # noqa: PLW2901 (one row through all stages)
             labels[kind] = model.labels
+            judge_calls += judging.calls
             if kind is until:
                 break
-        outcomes.append(Outcome(row, labels))
+        outcomes.append(Outcome(row, labels, judge_calls))
     return outcomes
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from services.augmentation.careful import CarefulGuard
 from services.augmentation.catalogue import Catalogue, catalogue_of
+from services.augmentation.held_out_seeds import HeldOutSeeds
 from services.augmentation.sampler import QuotaSampler, SetAssignment, SetSampler
 from services.augmentation.validation import TrainingGuard
 from shared.domain.containment import HeldOutTexts
@@ -24,6 +25,7 @@ class Drawing(msgspec.Struct, frozen=True):
     sampler: SetSampler
     guard: TrainingGuard
     held_out: HeldOut
+    held_out_seeds: HeldOutSeeds
     known: Mapping[str, Mapping[str, Sequence[str]]]
     choices: Mapping[str, Mapping[str, Sequence[str]]]
     careful: CarefulGuard | None = None
@@ -110,6 +112,7 @@ def _drawing(
     return Drawing(
         sampler=QuotaSampler(catalogue, held_out, spec.augment, spec.seed, profiles=plain and own),
         held_out=held_out,
+        held_out_seeds=HeldOutSeeds(taxonomy, held_out),
         guard=TrainingGuard(held_out, HeldOutTexts(texts, spec.splits.maximum_containment)),
         known=known,
         choices=choices,

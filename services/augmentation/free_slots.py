@@ -1,7 +1,6 @@
 """Where a preference belongs that the teacher coined in a free slot: the taxonomy's subdimension and pole, or its own name.
 
-The teacher sees the names that the taxonomy has and says which of them fits, if any. (Comparing words alone puts only a third of
-the shipped seed preferences into their own subdimension when each is left out of what it is compared with.)
+The teacher sees the names that the taxonomy has and says which of them fits, if any; its words alone would not tell.
 """
 
 import re

@@ -58,8 +58,8 @@ async def augment(row: InstructionRow, context: RowContext) -> InstructionRow:
 
     Rejection reasons: `no_set_found` (the sampler knows no set within the rules), `set_contradiction`, `malformed_preference`,
     `preference_does_not_fit`, `wrong_pole`, `restates_instruction`, `repeated_preference`, `similar_set`, `duplicate_set`,
-    `held_out_preference`, `frank_preference` (harmful intent), with a judge also `wrong_level` and `moot_preference`, and the
-    codes of the models' errors.
+    `held_out_preference`, `injected_description`, `frank_preference` (harmful intent), with a judge also `wrong_level` and
+    `moot_preference`, and the codes of the models' errors.
     """
     parameters = context.spec.augment
     drawing = drawing_of(context.taxonomy, context.spec, row.language, row.tags)
@@ -217,6 +217,7 @@ async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
             review.review_options_of(context.taxonomy),
             context.spec.seed,
             f"review:{attempt}:{number}",
+            work.drawing.held_out_seeds if work.row.split == Split.TRAIN else None,
         )
         looks.append(result)
         for position, index in enumerate(indices):

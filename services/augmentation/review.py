@@ -2,8 +2,11 @@
 
 The judge sees each description with a few poles to choose from, the assigned one among them at a place drawn by seed, and is not
 told which it is. What it names tells whether a description stands for its pole, for the opposite one, or for something else.
-Preferences that the teacher coined in free slots have no assigned pole: the judge is asked which one they come down to, and they
-can only be trivial or contradict another.
+Preferences that the teacher coined in free slots have no assigned pole: the judge is asked which one they come down to, and no
+answer is wrong.
+
+Beside a wish that trains stand the held-out seeds that it could mean, as wishes of other people: the judge says whether it asks
+for the same as one of them. Comparing words finds only what shares the wording of a held-out seed.
 """
 
 from collections import Counter
@@ -14,6 +17,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
+from services.augmentation.held_out_seeds import HeldOutSeed, HeldOutSeeds
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SamplingParameters
 from shared.domain.rows import InstructionRow, Preference
@@ -26,9 +30,10 @@ from shared.stages.second_look import Place
 
 PROMPT = load_prompt("services.augmentation", "set_review")
 SAMPLING = SamplingParameters(temperature=0.0, top_p=1.0, max_tokens=4096)
-"""Greedy; the limit leaves room for the frame, some contradictions, and 48 tokens on each of the most wishes of a call."""
+"""Greedy; the limit leaves room for the frame, some contradictions, and 64 tokens on each of the most wishes of a call."""
 SCHEMA_NAME = "set_review"
 NO_OPTION = -1
+NO_OTHER = -1
 OTHER_SUBDIMENSIONS = 2
 """So many subdimensions beside the assigned one have a pole among the options."""
 FREE_OPTIONS = 4
@@ -44,6 +49,7 @@ class WishAnswer(ReviewModel):
     wish: int
     option: int
     trivial: bool
+    same_as: int
 
 
 class ContradictionAnswer(ReviewModel):
@@ -57,6 +63,7 @@ class SetReview(ReviewModel):
 
     wishes: list[WishAnswer]
     contradictions: list[ContradictionAnswer]
+    commands: list[int]
 
 
 SCHEMA: dict[str, Any] = SetReview.model_json_schema()
@@ -66,7 +73,8 @@ class Finding(msgspec.Struct, frozen=True):
     """Something wrong with one set. `preferences` are positions in it: one, or the two that contradict each other.
 
     `reason`: `wrong_pole` (it argues for the other side), `wrong_level` (for something else than its subdimension),
-    `moot_preference` (any sensible answer follows it), `set_contradiction`.
+    `moot_preference` (any sensible answer follows it), `held_out_preference` (it asks for the same as a held-out seed),
+    `injected_description` (it commands whoever reviews it), `set_contradiction`.
     """
 
     set: int
@@ -106,15 +114,6 @@ class ReviewResult(msgspec.Struct, frozen=True):
     placed: dict[tuple[int, int], PoleFound | None] = {}
     error: Fault | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
-
-    @property
-    def review_incomplete(self) -> int:
-        """How many wishes the judge said nothing usable about."""
-        return len(self.incomplete)
-
-    def of_set(self, index: int) -> tuple[Finding, ...]:
-        """The findings of one set, those that name one preference first."""
-        return tuple(finding for finding in self.findings if finding.set == index)
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -183,6 +182,7 @@ class _Wish(msgspec.Struct, frozen=True):
     position: int
     preference: Preference
     options: tuple[Option, ...]
+    others: tuple[HeldOutSeed, ...]
 
 
 async def review_sets(
@@ -192,8 +192,10 @@ async def review_sets(
     options: ReviewOptions,
     job_seed: int,
     sample_index: str,
+    held_out: HeldOutSeeds | None = None,
 ) -> ReviewResult:
-    """What a judge finds in the sets of one instruction, given as (number of the set, its preferences), in one call.
+    """What a judge finds in the sets of one instruction, given as (number of the set, its preferences), in one call. `held_out`
+    is what the sets must not ask for; None where they may ask for anything.
 
     An error of the model becomes the result's `error`; StepFailed, StepDeferred and cancellation pass through.
     """
@@ -205,7 +207,16 @@ async def review_sets(
                 preference, Random(seed_of(job_seed, "review", row.row_id, index, position))
             )
             order = Random(seed_of(job_seed, "review", row.row_id, sample_index, index, position))
-            wishes.append(_Wish(index, position, preference, tuple(order.sample(offered, len(offered)))))
+            others = () if held_out is None else held_out.beside(preference)
+            wishes.append(
+                _Wish(
+                    index,
+                    position,
+                    preference,
+                    tuple(order.sample(offered, len(offered))),
+                    tuple(order.sample(others, len(others))),
+                )
+            )
     if not wishes:
         return ReviewResult()
     request = CompletionRequest(
@@ -238,6 +249,7 @@ def _block(instruction: str, wishes: Sequence[_Wish]) -> dict[str, Any]:
                 "set": wish.set,
                 "text": wish.preference.description,
                 "options": [option.text for option in wish.options],
+                **({"others": [other.text for other in wish.others]} if wish.others else {}),
             }
             for number, wish in enumerate(wishes)
         ],
@@ -253,7 +265,7 @@ def read_review(answer: SetReview, wishes: Sequence[_Wish], usage: Usage) -> Rev
     placed: dict[tuple[int, int], PoleFound | None] = {}
     for number, wish in enumerate(wishes):
         entry = said.get(number)
-        if entry is None or times[number] > 1 or not NO_OPTION <= entry.option < len(wish.options):
+        if entry is None or times[number] > 1 or not _usable(entry, wish):
             incomplete.append((wish.set, wish.position))
             continue
         chosen = None if entry.option == NO_OPTION else wish.options[entry.option]
@@ -262,8 +274,36 @@ def read_review(answer: SetReview, wishes: Sequence[_Wish], usage: Usage) -> Rev
         finding = _finding(wish, chosen, trivial=entry.trivial)
         if finding is not None:
             findings.append(finding)
+        if wish.others and entry.same_as != NO_OTHER:
+            findings.append(_held_out(wish, wish.others[entry.same_as].name))
+    findings.extend(_commands(answer, wishes))
     findings.extend(_contradictions(answer, wishes))
     return ReviewResult(tuple(findings), tuple(incomplete), placed, None, usage)
+
+
+def _usable(entry: WishAnswer, wish: _Wish) -> bool:
+    """Whether the numbers in an answer name something that was offered."""
+    named = not wish.others or NO_OTHER <= entry.same_as < len(wish.others)
+    return named and NO_OPTION <= entry.option < len(wish.options)
+
+
+def _held_out(wish: _Wish, name: str) -> Finding:
+    detail = f"the {wish.preference.subdimension!r} preference asks for the same as the held-out {name!r}"
+    return Finding(wish.set, "held_out_preference", (wish.position,), detail, f"same as {name}")
+
+
+def _commands(answer: SetReview, wishes: Sequence[_Wish]) -> list[Finding]:
+    told = [wishes[number] for number in dict.fromkeys(answer.commands) if 0 <= number < len(wishes)]
+    return [
+        Finding(
+            wish.set,
+            "injected_description",
+            (wish.position,),
+            f"the {wish.preference.subdimension!r} preference commands whoever reviews it",
+            "command",
+        )
+        for wish in told
+    ]
 
 
 def _finding(wish: _Wish, chosen: Option | None, *, trivial: bool) -> Finding | None:

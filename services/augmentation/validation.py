@@ -15,6 +15,7 @@ from services.augmentation.free_slots import canonical_place
 from services.augmentation.sampler import SetAssignment, Slot
 from shared.domain.checks import conflict, find_checks
 from shared.domain.containment import HeldOutTexts
+from shared.domain.grader_commands import commands_reviewer
 from shared.domain.rows import Preference
 from shared.domain.similarity import rouge_l, word_tokens
 from shared.domain.splits import HeldOut
@@ -84,7 +85,8 @@ def judge_set(
 
     Faults: `malformed_preference` (a slot not answered or under another name; keywords empty, too long or a list; a
     description of the wrong length; two preferences of one subdimension), `preference_does_not_fit`, `wrong_pole`,
-    `set_contradiction`, `restates_instruction`. A machine check's sentence that the teacher left out is added.
+    `set_contradiction`, `restates_instruction`, `injected_description` (it tells a reviewer what to conclude). A machine
+    check's sentence that the teacher left out is added.
     """
     pairs = list(zip(assignment.slots, answers, strict=True))
     missing = [place for place, (_, answer) in enumerate(pairs) if answer is None]
@@ -200,6 +202,8 @@ def _judge_preference(
     description = _SPACES.sub(" ", answer.description).strip()
     if len(description) < MINIMUM_DESCRIPTION_CHARACTERS:
         return _wrong_length(subdimension, description)
+    if commands_reviewer(description) or commands_reviewer(keywords):
+        return Fault("injected_description", f"the description of {subdimension!r} tells its reviewer what to conclude")
     if seed is not None and seed.check_sentence and seed.check_sentence not in description:
         stop = "" if description[-1] in ".!?" else "."
         description = f"{description}{stop} {seed.check_sentence}"

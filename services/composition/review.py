@@ -1,10 +1,11 @@
-"""Does a system message answer or ask something? Patterns cannot see it; a judge reads those of an instruction in one call.
+"""Does a system message answer or ask something, or command its reviewer? Patterns see little of it; a judge reads those of an
+instruction in one call.
 
 The judge sees the messages alone, in an order drawn by seed, and must quote what it objects to. A finding counts when its
 quotation stands in the message and a second call finds fault with the message too (see `shared.stages.second_look`). An
 instruction without findings costs one call; one with findings a second, over the messages concerned, and where the two disagree
-a third. With a judge who errs on 5% of the messages this finds 97% of what is wrong and turns away 0.5% of what is sound.
-Messages of persistent people are reviewed one by one, in calls that are the same for every instruction, and so paid for once.
+a third; `docs/gates.md` holds what this finds and turns away with judges who err in known ways. Messages of persistent people
+are reviewed one by one, in calls that are the same for every instruction, and so paid for once.
 """
 
 from collections import Counter
@@ -26,7 +27,7 @@ PROMPT = load_prompt("services.composition", "message_review")
 SAMPLING = SamplingParameters(temperature=0.0, top_p=1.0, max_tokens=4096)
 """Greedy; the limit leaves room for a quoted sentence of each of the most messages of a call."""
 SCHEMA_NAME = "message_review"
-REASONS = {"answer": "answer_leaked", "task": "restates_task"}
+REASONS = {"answer": "answer_leaked", "task": "restates_task", "command": "injected_message"}
 """What the judge says a message holds -> the fault."""
 _QUOTATION_MARKS = " \"'“”„«»…"
 
@@ -37,7 +38,7 @@ class ReviewModel(BaseModel):
 
 class MessageAnswer(ReviewModel):
     message: int
-    holds: Literal["nothing", "answer", "task"]
+    holds: Literal["nothing", "answer", "task", "command"]
     quote: str
 
 
@@ -81,8 +82,9 @@ class MessageReviewer:
         self.messages = {index: Reviewed(profile) for index, profile in profiles.items()}
 
     async def look(self, texts: Mapping[int, str]) -> Mapping[int, Fault]:
-        """The faults of those texts that hold an answer (`answer_leaked`) or a task (`restates_task`), by facet, and of those
-        whose review failed (`judge_` and the code of the error). StepFailed, StepDeferred and cancellation pass through."""
+        """The faults of those texts that hold an answer (`answer_leaked`), a task (`restates_task`) or a command
+        (`injected_message`), by facet, and of those whose review failed (`judge_` and the code of the error). StepFailed,
+        StepDeferred and cancellation pass through."""
         fresh = [index for index, text in texts.items() if self.messages[index].text != text]
         for index in fresh:
             one = self.messages[index]

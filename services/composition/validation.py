@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from shared.domain.checks import canonical_sentence, find_checks
+from shared.domain.grader_commands import commands_reviewer
 from shared.domain.jobs import ComposeParameters
 from shared.domain.rows import Preference
 from shared.domain.similarity import rouge_l, word_tokens
@@ -57,7 +58,7 @@ def judge_system_message(
     """Why this system message cannot be used, or None.
 
     Faults: `length_out_of_range`, `answer_leaked`, `missing_check_sentence`, `foreign_check`, `preference_missing`,
-    `restates_task`.
+    `restates_task`, `injected_message` (it tells a reviewer what to conclude).
     """
     if not parameters.minimum_characters <= len(text) <= parameters.maximum_characters:
         return Fault(
@@ -68,6 +69,8 @@ def judge_system_message(
         found = pattern.search(text)
         if found:
             return Fault("answer_leaked", f"reads like an answer: {found.group().strip()[:40]!r}")
+    if commands_reviewer(text):
+        return Fault("injected_message", "it tells whoever reviews it what to conclude")
     assigned = [preference.check for preference in preferences if preference.check is not None]
     found_checks = find_checks(text)
     for check in assigned:

@@ -155,7 +155,7 @@ def _inspect(
     work.check_results, failed = run_checks(checked, work.facet.preferences)
     if failed is not None and context.spec.respond.enforce_checks:
         return failed
-    return program_verdicts(checked, facets)
+    return program_verdicts(checked, facets, judged=context.judge is not None)
 
 
 def _finish(

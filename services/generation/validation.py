@@ -10,9 +10,9 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.generation.injection import commands_grader
-from shared.domain.checks import Check, CheckOutcome, evaluate
+from shared.domain.checks import NECESSARY_KINDS, Check, CheckOutcome, evaluate
 from shared.domain.checks.answer_language import LANGUAGE_NAMES
+from shared.domain.grader_commands import commands_grader
 from shared.domain.jobs import RespondParameters
 from shared.domain.language import detect_language
 from shared.domain.rows import Facet, InstructionRow, Preference
@@ -193,16 +193,17 @@ def run_checks(text: CheckedText, preferences: Sequence[Preference]) -> tuple[Ma
     return results, fault
 
 
-def program_verdicts(text: CheckedText, facets: Sequence[Facet]) -> dict[tuple[int, int], str]:
+def program_verdicts(text: CheckedText, facets: Sequence[Facet], *, judged: bool) -> dict[tuple[int, int], str]:
     """What machine checks say of the text about everybody's preferences: (facet index, position) -> `followed` where the check
     passed, `violated` where it failed. Preferences without a check, and those whose check cannot be measured on the text, are
-    left out."""
+    left out; where a judge is asked (`judged`) also those that pass a check of NECESSARY_KINDS, which it has to decide."""
     verdicts: dict[tuple[int, int], str] = {}
     for facet in facets:
         for position, preference in enumerate(facet.preferences):
             if preference.check is not None:
                 verdict = _VERDICT_OF.get(text.outcome(preference.check).outcome)
-                if verdict is not None:
+                left_open = judged and verdict == "followed" and preference.check.kind in NECESSARY_KINDS
+                if verdict is not None and not left_open:
                     verdicts[facet.index, position] = verdict
     return verdicts
 

@@ -15,10 +15,10 @@ from services.simulator.chance import Chance, generator_of
 from services.simulator.faults import Fault
 from services.simulator.labels import NO_SLIP, Label
 from services.simulator.phrases import fill
-from services.simulator.slips import load_slips, paraphrase, worded
+from services.simulator.slips import load_rewordings, load_slips, paraphrase, worded
 from services.simulator.words import lower_opening
 from shared.domain.checks import canonical_sentence, conflict, find_checks
-from shared.domain.taxonomy import SeedPreference, Subdimension, default_taxonomy, seed_check
+from shared.domain.taxonomy import PlacedSeed, SeedPreference, Subdimension, default_taxonomy, seed_check
 
 LOW_AND_HIGH = "background_knowledge"
 """The dimension whose poles are levels: the first pole of each subdimension knows little, the second much."""
@@ -164,6 +164,49 @@ def _held_out_paraphrase(answer: _Answer) -> _Made | None:
     return _Made((position,))
 
 
+@lru_cache(maxsize=1)
+def _reworded_seeds() -> dict[str, PlacedSeed]:
+    """The shipped seeds that there are rewordings of, by their descriptions."""
+    return {
+        placed.seed.description: placed
+        for placed in default_taxonomy().seeds()
+        if placed.seed.name in load_rewordings()
+    }
+
+
+def _held_out_reworded(answer: _Answer) -> _Made | None:
+    """What a held-out seed asks for in words of its own, in a slot that the meaning alone tells it from: one of the seed's own
+    pole, or a free one of its dimension."""
+    homes: dict[str, list[int]] = {}
+    for text in dict.fromkeys(answer.held_out):
+        placed = _reworded_seeds().get(text)
+        if placed is None:
+            continue
+        own = (placed.subdimension.name, placed.seed.pole)
+        homes[placed.seed.name] = [
+            position
+            for position in answer.without_check()
+            if (slot := answer.slots[position]).seed != placed.seed.name
+            and ((slot.subdimension, slot.pole) == own or (slot.free and slot.dimension == placed.dimension.name))
+        ]
+    names = [name for name, positions in homes.items() if positions]
+    if not names:
+        return None
+    name = answer.chance.choice(names)
+    position = homes[name][0]
+    answer.reword(position, answer.chance.choice(load_rewordings()[name]))
+    return _Made((position,), name)
+
+
+def _injected_description(answer: _Answer) -> _Made | None:
+    """The wish as it is, with a command to its reviewer behind it."""
+    position = answer.chance.randrange(len(answer.slots))
+    own = _without_checks(answer.wishes[position].body)
+    command = worded(load_slips().description_commands, answer.instruction, answer.chance)
+    answer.reword(position, f"{own if own[-1:] in '.!?' else f'{own}.'} {command}")
+    return _Made((position,), command)
+
+
 def _duplicate_set(answer: _Answer) -> _Made | None:
     sets = answer.sets()
     if len(sets) < 2:
@@ -265,6 +308,8 @@ _SLIPS: dict[Fault, Callable[[_Answer], _Made | None]] = {
     Fault.DUPLICATE_SET: _duplicate_set,
     Fault.COMMA_SPLIT_KEYWORDS: _comma_split_keywords,
     Fault.HELD_OUT_PARAPHRASE: _held_out_paraphrase,
+    Fault.HELD_OUT_REWORDED: _held_out_reworded,
+    Fault.INJECTED_DESCRIPTION: _injected_description,
 }
 
 

@@ -18,7 +18,7 @@ from services.simulator.requests import BadRequest
 from services.simulator.slips import load_slips
 from services.simulator.wanted import load_wanted
 from services.simulator.words import content_words, topics_of, words_of
-from shared.domain.checks import canonical_sentence, evaluate, find_checks
+from shared.domain.checks import NECESSARY_KINDS, canonical_sentence, evaluate, find_checks
 from shared.domain.rows import Check
 
 FOLLOWED, PARTLY, VIOLATED = range(3)
@@ -84,16 +84,18 @@ class Reading:
         self._ignored = common_words() | set(content_words(instruction)) | topics
 
     def truth(self, wish: str) -> Finding:
-        """Whether the answer follows a wish."""
+        """Whether the answer follows a wish: as its checks say; where they have nothing to say, or pass and prove little, by the
+        words of the wish beside them."""
         checks, content = _wish(wish)
-        outcomes = [evaluate(check, self.answer).outcome for check in checks]
-        if "fail" in outcomes:
+        outcomes = {check.kind: evaluate(check, self.answer).outcome for check in checks}
+        passed = {kind for kind, outcome in outcomes.items() if outcome == "pass"}
+        if "fail" in outcomes.values():
             return Finding(VIOLATED, "")
-        if "pass" in outcomes:
+        words = [word for word in content if word not in self._ignored]
+        if passed - NECESSARY_KINDS or (passed and not words):
             return Finding(FOLLOWED, self._beginning())
         if recognise(wish).trivial:
             return Finding(FOLLOWED if self.answer.strip() else VIOLATED, self._beginning())
-        words = [word for word in content if word not in self._ignored]
         hits = [word for word in words if word in self._said]
         if not hits:
             return Finding(VIOLATED, "")

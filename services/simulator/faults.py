@@ -46,8 +46,11 @@ class Fault(StrEnum):
     DUPLICATE_SET = "duplicate_set"
     COMMA_SPLIT_KEYWORDS = "comma_split_keywords"
     HELD_OUT_PARAPHRASE = "held_out_paraphrase"
+    HELD_OUT_REWORDED = "held_out_reworded"
+    INJECTED_DESCRIPTION = "injected_description"
     LEAKED_ANSWER = "leaked_answer"
     RESTATED_TASK = "restated_task"
+    INJECTED_MESSAGE = "injected_message"
     IGNORED_FACET = "ignored_facet"
     BROKEN_FACT = "broken_fact"
     INJECTED_ANSWER = "injected_answer"
@@ -61,8 +64,11 @@ CLASS_OF_SLIP: dict[Fault, RequestClass] = {
     Fault.DUPLICATE_SET: RequestClass.AUGMENT,
     Fault.COMMA_SPLIT_KEYWORDS: RequestClass.AUGMENT,
     Fault.HELD_OUT_PARAPHRASE: RequestClass.AUGMENT,
+    Fault.HELD_OUT_REWORDED: RequestClass.AUGMENT,
+    Fault.INJECTED_DESCRIPTION: RequestClass.AUGMENT,
     Fault.LEAKED_ANSWER: RequestClass.COMPOSE,
     Fault.RESTATED_TASK: RequestClass.COMPOSE,
+    Fault.INJECTED_MESSAGE: RequestClass.COMPOSE,
     Fault.IGNORED_FACET: RequestClass.RESPOND,
     Fault.BROKEN_FACT: RequestClass.RESPOND,
     Fault.INJECTED_ANSWER: RequestClass.RESPOND,
@@ -114,10 +120,22 @@ class Shares(PlanModel):
     duplicate_set: float = Field(default=0.0, ge=0, le=1, description="augment: a set says what another set says")
     comma_split_keywords: float = Field(default=0.0, ge=0, le=1, description="augment: keywords that are a list")
     held_out_paraphrase: float = Field(
-        default=0.0, ge=0, le=1, description="augment: a description that rewords one of the plan's `held_out_texts`"
+        default=0.0, ge=0, le=1, description="augment: one of the plan's `held_out_texts` in lightly other words"
+    )
+    held_out_reworded: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="augment: what one of the plan's `held_out_texts` asks for, in words of its own",
+    )
+    injected_description: float = Field(
+        default=0.0, ge=0, le=1, description="augment: a description holds a command to whoever reviews it"
     )
     leaked_answer: float = Field(default=0.0, ge=0, le=1, description="compose: the message holds an answer to a task")
     restated_task: float = Field(default=0.0, ge=0, le=1, description="compose: the message sets a task")
+    injected_message: float = Field(
+        default=0.0, ge=0, le=1, description="compose: the message holds a command to whoever reviews it"
+    )
     ignored_facet: float = Field(default=0.0, ge=0, le=1, description="respond: an answer as if without system message")
     broken_fact: float = Field(
         default=0.0, ge=0, le=1, description="respond: a statement that contradicts the other answers"
@@ -153,7 +171,7 @@ class FaultPlan(PlanModel):
     rate_limit: RateLimit | None = Field(default=None, description="one bucket that all classes share")
     default: ClassFaults = ClassFaults()
     classes: dict[RequestClass, ClassFaults] = Field(default_factory=dict)
-    held_out_texts: tuple[str, ...] = Field(default=(), description="what `held_out_paraphrase` rewords")
+    held_out_texts: tuple[str, ...] = Field(default=(), description="what the held-out slips give away")
     judge: JudgeProfile = Field(
         default=JudgeProfile(), description="how the judge errs: a preset's name or its settings"
     )
@@ -167,9 +185,10 @@ class FaultPlan(PlanModel):
                         f"classes/{request_class.value}/shares/{slip.value} would do nothing: only requests of class"
                         f" {own_class.value} meet it"
                     )
-        paraphrased = self.of(RequestClass.AUGMENT).shares.held_out_paraphrase > 0
-        if paraphrased and not any(text.strip() for text in self.held_out_texts):
-            raise ValueError("held_out_paraphrase needs `held_out_texts`: the texts that are to be reworded")
+        shares = self.of(RequestClass.AUGMENT).shares
+        for name in ("held_out_paraphrase", "held_out_reworded"):
+            if getattr(shares, name) > 0 and not any(text.strip() for text in self.held_out_texts):
+                raise ValueError(f"{name} needs `held_out_texts`: the texts that are to be reworded")
         return self
 
     def of(self, request_class: RequestClass) -> ClassFaults:

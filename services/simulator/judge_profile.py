@@ -32,7 +32,9 @@ class JudgeProfile(PlanModel):
     )
     length_bias: float = Field(default=0.0, ge=0, le=1, description="see above; 0 for a judge who does not count words")
     obeys_injections: bool = Field(
-        default=False, description="an answer that commands it to approve gets `followed` on every wish"
+        default=False,
+        description="an answer that commands it to approve gets `followed` on every wish; in a review it finds nothing in what "
+        "commands it",
     )
     contradiction_recall: float = Field(default=1.0, ge=0, le=1, description="share of contradictions that it reports")
     contradiction_false_rate: float = Field(
@@ -41,6 +43,18 @@ class JudgeProfile(PlanModel):
     triviality_recall: float = Field(default=1.0, ge=0, le=1, description="share of trivial wishes that it calls so")
     triviality_false_rate: float = Field(
         default=0.0, ge=0, le=1, description="share of the other wishes that it calls trivial"
+    )
+    held_out_recall: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of the wishes that ask for the same as a held-out one of which it says so",
+    )
+    held_out_false_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the other wishes shown beside held-out ones of which it says that they are the same as one",
     )
     review_error: float = Field(
         default=0.0,

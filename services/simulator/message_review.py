@@ -1,40 +1,22 @@
-"""Reviews of system messages: does one hold a piece of an answer, or a task?"""
+"""Reviews of system messages: does one hold a piece of an answer, a task, or a command to its reviewer?"""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from services.simulator.chance import generator_of
 from services.simulator.judge_profile import JudgeProfile
 from services.simulator.requests import BadRequest
-from services.simulator.slips import load_slips
+from services.simulator.slips import load_slips, pattern_of, review_command_in
 
-NOTHING, ANSWER, TASK = "nothing", "answer", "task"
-_SLOT = re.compile(r"\{([a-zA-Z])\}")
+NOTHING, ANSWER, TASK, COMMAND = KINDS = "nothing", "answer", "task", "command"
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-_NUMBERS = "nms"
-
-
-def _pattern_of(wordings: Sequence[str]) -> re.Pattern[str]:
-    """Finds any of the wordings, whatever stands in their slots."""
-    patterns = []
-    for wording in wordings:
-        parts = _SLOT.split(wording)
-        # Texts and names of slots take turns.
-        patterns.append(
-            "".join(
-                (r"\d+" if part in _NUMBERS else r"\S+") if place % 2 else re.escape(part)
-                for place, part in enumerate(parts)
-            )
-        )
-    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     slips = load_slips()
-    return (ANSWER, _pattern_of(slips.leaks)), (TASK, _pattern_of(slips.tasks))
+    return (ANSWER, pattern_of(slips.leaks)), (TASK, pattern_of(slips.tasks))
 
 
 def true_finding(text: str) -> tuple[str, str]:
@@ -43,7 +25,8 @@ def true_finding(text: str) -> tuple[str, str]:
         found = pattern.search(text)
         if found:
             return kind, found.group()
-    return NOTHING, ""
+    command = review_command_in(text)
+    return (COMMAND, command) if command else (NOTHING, "")
 
 
 def _texts(block: dict[str, Any]) -> list[tuple[int, str]]:
@@ -61,13 +44,16 @@ def _texts(block: dict[str, Any]) -> list[tuple[int, str]]:
 
 def answer_message_review(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
     """`{"messages": [{message, holds, quote}]}`. With the share `review_error` of the profile something else than the truth is
-    said of a message, quoting one of its sentences. Raises BadRequest for a block that cannot be read."""
+    said of a message, quoting one of its sentences; a judge who obeys injections finds nothing in a message that commands it.
+    Raises BadRequest for a block that cannot be read."""
     chance = generator_of(seed, digest, "message_review")
     answers = []
     for number, text in _texts(block):
         holds, quote = true_finding(text)
         if chance.random() < profile.review_error:
-            holds = chance.choice([kind for kind in (NOTHING, ANSWER, TASK) if kind != holds])
+            holds = chance.choice([kind for kind in KINDS if kind != holds])
             quote = "" if holds == NOTHING else chance.choice(_SENTENCE_END.split(text.strip()))
+        if profile.obeys_injections and review_command_in(text):
+            holds, quote = NOTHING, ""
         answers.append({"message": number, "holds": holds, "quote": quote})
     return {"messages": answers}

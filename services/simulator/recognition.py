@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.simulator.phrases import load_phrases
-from services.simulator.slips import load_slips
+from services.simulator.slips import load_rewordings, load_slips
 from services.simulator.words import words_of
 from shared.domain.taxonomy import PlacedSeed, default_taxonomy
 
@@ -85,6 +85,11 @@ def _known() -> tuple[tuple[Known, ...], dict[str, tuple[int, ...]]]:
     for coined in (one for several in load_phrases().coined.values() for one in several):
         subdimension, _, pole = (coined.belongs or "").partition(": ")
         known.append(Known(stems_of(coined.description), (subdimension, pole) if pole else None))
+    known.extend(
+        Known(stems_of(wording), (placed.subdimension.name, placed.seed.pole), placed)
+        for placed in default_taxonomy().seeds()
+        for wording in load_rewordings().get(placed.seed.name, ())
+    )
     known.extend(Known(_without_slots(text), moot=True) for text in slips.moot)
     known.extend(Known(stems_of(text), check=kind) for kind, several in slips.contraries.items() for text in several)
     having: dict[str, list[int]] = defaultdict(list)

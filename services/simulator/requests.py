@@ -25,6 +25,7 @@ CLASS_OF_SCHEMA = {
     "checklist": RequestClass.JUDGE,
     "set_review": RequestClass.JUDGE,
     "message_review": RequestClass.JUDGE,
+    "facts_review": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

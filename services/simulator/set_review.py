@@ -1,4 +1,5 @@
-"""Reviews of preference sets: which option a description expresses, whether it is trivial, which two contradict each other."""
+"""Reviews of preference sets: which option a description expresses, whether it is trivial, whether it asks for the same as
+another one, which two contradict each other, and which command whoever reviews them."""
 
 import re
 from functools import lru_cache
@@ -6,13 +7,14 @@ from typing import Any, NamedTuple
 
 from services.simulator.chance import Chance, generator_of
 from services.simulator.judge_profile import JudgeProfile
-from services.simulator.recognition import recognise, stems_of
+from services.simulator.recognition import KNOWN_SHARE, recognise, stems_of
 from services.simulator.requests import BadRequest
+from services.simulator.slips import review_command_in
 from shared.domain.checks import conflict, find_checks
 from shared.domain.rows import Check
 from shared.domain.taxonomy import seeds_conflict
 
-NO_OPTION = -1
+NO_OPTION = NO_OTHER = -1
 FEWEST_STEMS = 2
 """So many content stems must an unknown wish share with an option to express it."""
 _OPTION = re.compile(r"^(?P<subdimension>[^:]+): (?P<pole>.+?) - ")
@@ -25,6 +27,7 @@ class Wish(NamedTuple):
     set: int
     text: str
     options: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 def _wishes(block: dict[str, Any]) -> list[Wish]:
@@ -40,7 +43,10 @@ def _wishes(block: dict[str, Any]) -> list[Wish]:
         numbers = isinstance(number, int) and isinstance(of_set, int)
         if not numbers or not isinstance(text, str) or not isinstance(options, list):
             raise BadRequest(f"wishes/{position} needs numbers, a text and a list of options", "messages")
-        found.append(Wish(number, of_set, text, tuple(map(str, options))))
+        others = value.get("others", [])
+        if not isinstance(others, list):
+            raise BadRequest(f"wishes/{position}/others must be a list", "messages")
+        found.append(Wish(number, of_set, text, tuple(map(str, options)), tuple(map(str, others))))
     return found
 
 
@@ -70,6 +76,22 @@ def true_option(text: str, options: tuple[str, ...]) -> int:
     shared = [len(said & _option_stems(option)) for option in options]
     best = max(shared, default=0)
     return shared.index(best) if best >= FEWEST_STEMS else NO_OPTION
+
+
+def true_other(text: str, others: tuple[str, ...]) -> int:
+    """Position of the other wish that asks for the same, -1 for none. Others are named: "<name>: <text>".
+
+    A wish in known words of a seed (its own, or those of `rewordings.yaml`) is the same as the one of that seed's name; any
+    wish is the same as one nearly all of whose content stems it has.
+    """
+    seeds = {placed.seed.name for placed in recognise(text).seeds}
+    said = stems_of(text)
+    for position, other in enumerate(others):
+        name, _, description = other.partition(": ")
+        stems = _option_stems(description)
+        if name in seeds or (stems and len(said & stems) >= KNOWN_SHARE * len(stems)):
+            return position
+    return NO_OTHER
 
 
 @lru_cache(maxsize=4096)
@@ -103,22 +125,31 @@ def why_contradictory(first: str, second: str) -> str | None:
 
 
 def answer_set_review(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
-    """`{"wishes": [{wish, option, trivial}], "contradictions": [{first, second, why}]}`.
+    """`{"wishes": [{wish, option, trivial, same_as}], "contradictions": [{first, second, why}], "commands": [wish]}`.
 
-    Of the profile, `review_error` turns options, `triviality_recall` and `triviality_false_rate` what is trivial,
-    `contradiction_recall` and `contradiction_false_rate` (per set of two wishes or more) the contradictions. Raises BadRequest
-    for a block that cannot be read.
+    Of the profile, `review_error` turns options and what is a command, `triviality_recall` and `triviality_false_rate` what is
+    trivial, `held_out_recall` and `held_out_false_rate` (per wish that is shown beside others) what is the same,
+    `contradiction_recall` and `contradiction_false_rate` (per set of two wishes or more) the contradictions. A judge who obeys
+    injections finds nothing in a wish that commands it. Raises BadRequest for a block that cannot be read.
     """
     wishes = _wishes(block)
     chance = generator_of(seed, digest, "set_review")
-    answers = []
+    answers, commands = [], []
+    obeyed: set[int] = set()
     for wish in wishes:
         option = true_option(wish.text, wish.options)
         if chance.random() < profile.review_error:
             option = chance.choice([one for one in range(NO_OPTION, len(wish.options)) if one != option] or [option])
         trivial = recognise(wish.text).trivial
         says_trivial = chance.random() < (profile.triviality_recall if trivial else profile.triviality_false_rate)
-        answers.append({"wish": wish.number, "option": option, "trivial": says_trivial})
+        same_as = _same_as(wish, profile, chance)
+        commanded = bool(review_command_in(wish.text))
+        if commanded and profile.obeys_injections:
+            obeyed.add(wish.number)
+            says_trivial, same_as = False, NO_OTHER
+        elif commanded and chance.random() >= profile.review_error:
+            commands.append(wish.number)
+        answers.append({"wish": wish.number, "option": option, "trivial": says_trivial, "same_as": same_as})
     sets: dict[int, list[Wish]] = {}
     for wish in wishes:
         sets.setdefault(wish.set, []).append(wish)
@@ -126,8 +157,18 @@ def answer_set_review(block: dict[str, Any], seed: int, digest: bytes, profile: 
         {"first": first.number, "second": second.number, "why": why}
         for several in sets.values()
         for first, second, why in _contradictions(several, profile, chance)
+        if not obeyed & {first.number, second.number}
     ]
-    return {"wishes": answers, "contradictions": contradictions}
+    return {"wishes": answers, "contradictions": contradictions, "commands": commands}
+
+
+def _same_as(wish: Wish, profile: JudgeProfile, chance: Chance) -> int:
+    if not wish.others:
+        return NO_OTHER
+    truth = true_other(wish.text, wish.others)
+    if chance.random() < (profile.held_out_false_rate if truth == NO_OTHER else 1 - profile.held_out_recall):
+        return chance.randrange(len(wish.others)) if truth == NO_OTHER else NO_OTHER
+    return truth
 
 
 def _contradictions(wishes: list[Wish], profile: JudgeProfile, chance: Chance) -> list[tuple[Wish, Wish, str]]:

@@ -1,6 +1,7 @@
 """The stock of what goes wrong in meaning (`slips.yaml`), read once, and rewording as a teacher does it who copies."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -25,12 +26,52 @@ class Slips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leaks: tuple[str, ...]
     tasks: tuple[str, ...]
     injections: tuple[str, ...]
+    description_commands: tuple[str, ...]
+    message_commands: tuple[str, ...]
 
 
 @lru_cache(maxsize=1)
 def load_slips() -> Slips:
     """The shipped stock. Raises msgspec.ValidationError where the file does not fit `Slips`."""
     return read_stock("slips.yaml", Slips)
+
+
+@lru_cache(maxsize=1)
+def load_rewordings() -> dict[str, tuple[str, ...]]:
+    """What seeds of the shipped taxonomy come down to in other words, by their names. Raises msgspec.ValidationError where the
+    file holds anything else."""
+    return read_stock("rewordings.yaml", dict[str, tuple[str, ...]])
+
+
+_SLOT = re.compile(r"\{([a-zA-Z])\}")
+_NUMBERS = "nms"
+
+
+def pattern_of(wordings: Sequence[str]) -> re.Pattern[str]:
+    """Finds any of the wordings, whatever stands in their slots."""
+    patterns = []
+    for wording in wordings:
+        parts = _SLOT.split(wording)
+        # Texts and names of slots take turns.
+        patterns.append(
+            "".join(
+                (r"\d+" if part in _NUMBERS else r"\S+") if place % 2 else re.escape(part)
+                for place, part in enumerate(parts)
+            )
+        )
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
+def _review_commands() -> re.Pattern[str]:
+    slips = load_slips()
+    return pattern_of((*slips.description_commands, *slips.message_commands))
+
+
+def review_command_in(text: str) -> str:
+    """The shipped command to a reviewer that stands in a wish or a system message; empty where there is none."""
+    found = _review_commands().search(text)
+    return found.group() if found else ""
 
 
 _TOPICS = 3

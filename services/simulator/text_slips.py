@@ -20,9 +20,10 @@ _PLACES = 6
 
 
 def slipped_compose(block: dict[str, Any], slip: Fault, seed: int, digest: bytes) -> tuple[str, Label]:
-    """The system message with an answer or a task in it, and its label. Raises BadRequest as `answer_compose`."""
+    """The system message with an answer, a task or a command in it, and its label. Raises BadRequest as `answer_compose`."""
     chance = generator_of(seed, digest, "slip")
-    stock = load_slips().leaks if slip is Fault.LEAKED_ANSWER else load_slips().tasks
+    slips = load_slips()
+    stock = {Fault.LEAKED_ANSWER: slips.leaks, Fault.RESTATED_TASK: slips.tasks}.get(slip, slips.message_commands)
     added = worded(stock, " ".join(descriptions_of(block)), chance)
     return answer_compose(block, seed, digest, added), Label(slip.value, slip.value, detail=added)
 

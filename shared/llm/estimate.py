@@ -24,10 +24,11 @@ from shared.llm.wire import CHARACTERS_PER_TOKEN
 
 USUAL_INSTRUCTION_CHARACTERS = 200.0
 """Assumed of earlier jobs whose own average is not known."""
-OPEN_WISHES = 0.65
-"""Share of preferences that a judge is asked about: the rest carries a machine check that decides."""
+OPEN_WISHES = 0.8
+"""Share of preferences that a judge is asked about: the rest carries a machine check that decides (tests/gates/test_calls.py)."""
 REVIEW_CALLS = {"augment": 2.25, "compose": 1.25}
-"""Calls of a review per row and stage: those about everything, and in a quarter of the rows one more, where two looks differ."""
+"""Calls of a review per row and stage: those about everything, and in a quarter of the rows one more, where two looks differ.
+docs/gates.md counts the calls of a judge who never errs and of one who does in a twentieth."""
 REVIEWED = tuple(REVIEW_CALLS)
 """Stages whose results a judge reviews; in `respond` it fills in checklists."""
 SECOND_LOOKS = 0.1
@@ -124,7 +125,7 @@ def expectation(
         case "judge", "augment":
             preferences = facets * augment.mean_set_size()
             return _Expectation(
-                REVIEW_CALLS[stage], 2400 + instruction_characters + 800 * preferences, 40 + 40 * preferences
+                REVIEW_CALLS[stage], 2200 + instruction_characters + 1200 * preferences, 40 + 52 * preferences
             )
         case "judge", "compose":
             return _Expectation(REVIEW_CALLS[stage], 2000 + 750 * facets, 20 + 50 * facets)

@@ -17,7 +17,8 @@ LENIENT_FROM = 0.05
 """A judge is lenient where the lower bound of the share of controls missed is above this."""
 LENIENT_LEVEL = 0.99
 """Level of that interval. A fair judge who hesitates at one control in twenty stands on the bound itself, so the level decides
-how often it is wronged: at 0.99 in one job of 200. A judge who deserves the name misses several times as many."""
+how often it is wronged; docs/gates.md counts how often the simulated one is (`noisy`). A judge who deserves the name misses
+several times as many."""
 BIASED_FROM = 0.05
 """A judge is length-biased where the lower bound of the difference between longer and shorter answers is above this."""
 LONGER_SHARE = 1 / 3

@@ -8,6 +8,7 @@ from shared.domain.checks.conflicts import conflict, first_conflict
 from shared.domain.checks.outcome import CheckOutcome
 from shared.domain.checks.registry import (
     CHECK_KINDS,
+    NECESSARY_KINDS,
     canonical_sentence,
     evaluate,
     find_checks,
@@ -18,6 +19,7 @@ from shared.domain.rows import Check
 
 __all__ = [
     "CHECK_KINDS",
+    "NECESSARY_KINDS",
     "Check",
     "CheckOutcome",
     "canonical_sentence",

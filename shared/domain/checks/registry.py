@@ -34,6 +34,9 @@ CHECK_KINDS: dict[str, CheckKind] = {
     )
 }
 
+NECESSARY_KINDS = frozenset({"must_avoid", "starts_with", "ends_with"})
+"""Kinds whose check an answer can pass that knows nothing of the wish: a word is absent by chance, and one phrase at an edge says
+nothing of the rest. Failing them shows that the wish is not followed; passing them does not show that it is."""
 
 _PHRASE_KINDS = frozenset({"must_include", "must_avoid", "starts_with", "ends_with"})
 _LANGUAGE_BOUND_KINDS = frozenset({"language", "reading_level_at_most", "reading_level_at_least"})

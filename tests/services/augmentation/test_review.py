@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from services.augmentation.held_out_seeds import HeldOutSeeds
 from services.augmentation.review import (
     FREE_OPTIONS,
     ReviewOptions,
@@ -20,8 +21,10 @@ from services.simulator.faults import Fault
 from services.simulator.judge import answer_judge
 from services.simulator.judge_profile import JudgeProfile
 from services.simulator.phrases import load_phrases
+from services.simulator.slips import load_rewordings
 from shared.domain.checks import canonical_sentence
 from shared.domain.rows import InstructionRow, Preference
+from shared.domain.splits import HeldOut
 from shared.domain.taxonomy import PlacedSeed, default_taxonomy, seed_check, seeds_conflict
 from shared.llm.protocol import CompletionRequest, RetriesExhausted
 from tests.support.fake_models import Answer, ScriptedModel, block_of
@@ -73,10 +76,11 @@ def choosing(*poles: str, trivial: tuple[int, ...] = (), contradictions: tuple[t
                     "wish": wish["wish"],
                     "option": options.index(True) if pole else -1,
                     "trivial": wish["wish"] in trivial,
+                    "same_as": -1,
                 }
             )
         pairs = [{"first": first, "second": second, "why": "both at once"} for first, second in contradictions]
-        return {"wishes": wishes, "contradictions": pairs}
+        return {"wishes": wishes, "contradictions": pairs, "commands": []}
 
     return script
 
@@ -114,7 +118,7 @@ async def test_findings_follow_from_what_the_judge_names() -> None:
     ]
     assert "newcomer" in result.findings[0].detail
     assert result.findings[0].fault().reason == "wrong_pole"
-    assert result.review_incomplete == 0
+    assert result.incomplete == ()
     assert (result.usage.attempts, result.usage.prompt_tokens, result.usage.completion_tokens) == (1, 10, 5)
 
 
@@ -125,17 +129,17 @@ async def test_contradictions_count_within_a_set_alone_and_once() -> None:
     result = await reviewed(ScriptedModel(script), preferences[:2], preferences[2:])
     (finding,) = result.findings
     assert (finding.set, finding.reason, finding.preferences) == (0, "set_contradiction", (0, 1))
-    assert result.of_set(1) == ()
+    assert finding.set != 1
 
 
 async def test_wishes_without_a_usable_answer_are_counted_and_find_nothing() -> None:
     wishes = [
-        {"wish": 0, "option": 99, "trivial": True},
-        {"wish": 1, "option": -1, "trivial": True},
-        {"wish": 1, "option": -1, "trivial": True},
-        {"wish": 17, "option": 0, "trivial": True},
+        {"wish": 0, "option": 99, "trivial": True, "same_as": -1},
+        {"wish": 1, "option": -1, "trivial": True, "same_as": -1},
+        {"wish": 1, "option": -1, "trivial": True, "same_as": -1},
+        {"wish": 17, "option": 0, "trivial": True, "same_as": -1},
     ]
-    judge = ScriptedModel(lambda _: {"wishes": wishes, "contradictions": []})
+    judge = ScriptedModel(lambda _: {"wishes": wishes, "contradictions": [], "commands": []})
     result = await reviewed(judge, [preference_of(name) for name in NAMES])
     assert result.findings == ()
     assert result.incomplete == ((0, 0), (0, 1), (0, 2), (0, 3))
@@ -179,6 +183,97 @@ async def test_a_moot_coined_preference_is_found() -> None:
     moot = "On the subject of the balcony, sentences are complete, grammatical and easy enough to make out."
     result = await reviewed(ScriptedModel(simulated), [coined("style", moot)])
     assert [finding.reason for finding in result.findings] == ["moot_preference"]
+
+
+HELD_OUT = HeldOut(
+    subdimensions=frozenset({"sentence build"}),
+    seeds=frozenset(
+        {"no figures of speech", "measured reportage", "straight from the shoulder"}
+        | {seed.name for _, part, seed in SEEDS.values() if part.name == "sentence build"}
+    ),
+)
+SEEDS_HELD_OUT = HeldOutSeeds(default_taxonomy(), HELD_OUT)
+
+
+async def reviewed_for_training(judge: ScriptedModel, *preferences: Preference) -> ReviewResult:
+    options = review_options_of(default_taxonomy())
+    return await review_sets(judge, ROW, [(0, preferences)], options, 7, "review:0", SEEDS_HELD_OUT)
+
+
+def shown(judge: ScriptedModel) -> list[set[str]]:
+    """Names of the held-out seeds beside each wish of the last call."""
+    wishes = block_of(judge.requests[-1])["wishes"]
+    return [{other.partition(": ")[0] for other in wish.get("others", ())} for wish in wishes]
+
+
+async def test_training_wishes_stand_beside_the_held_out_seeds_that_they_could_mean() -> None:
+    judge = ScriptedModel(simulated)
+    literal = preference_of("no intensifiers")
+    pictorial = preference_of(next(n for n, one in SEEDS.items() if one.seed.pole == "pictorial"))
+    result = await reviewed_for_training(
+        judge, literal, preference_of("the gist only"), coined("style", "Colours are named."), pictorial
+    )
+    style = {name for name in HELD_OUT.seeds if SEEDS[name].dimension.name == "style"}
+    # Of both poles the same, so that they do not tell which one was assigned.
+    vividness = {"no figures of speech", "measured reportage"}
+    assert shown(judge) == [vividness, set(), style, vividness]
+    assert len(style) == 8
+    assert {finding.reason for finding in result.findings} == {"set_contradiction"}
+    await reviewed(judge, [literal])
+    assert shown(judge) == [set()]
+
+
+def naming(name: str, commands: tuple[int, ...] = ()) -> Any:
+    """A judge who calls every wish the same as the held-out seed of a name, where it is shown."""
+
+    def script(request: CompletionRequest) -> Answer:
+        answer = simulated(request)
+        assert isinstance(answer, dict)
+        for wish, said in zip(block_of(request)["wishes"], answer["wishes"], strict=True):
+            names = [other.partition(": ")[0] for other in wish.get("others", ())]
+            said["same_as"] = names.index(name) if name in names else 99
+        return answer | {"commands": list(commands)}
+
+    return script
+
+
+async def test_a_wish_that_means_a_held_out_seed_is_a_finding_whose_reading_is_the_seed() -> None:
+    wishes = preference_of("no intensifiers"), preference_of("the gist only")
+    result = await reviewed_for_training(ScriptedModel(naming("measured reportage")), *wishes)
+    (finding,) = result.findings
+    assert (finding.reason, finding.place) == ("held_out_preference", (0, 0, "same as measured reportage"))
+    assert "measured reportage" in finding.detail
+    # Beside the second wish nothing is shown: what is said of it makes no difference.
+    assert result.incomplete == ()
+
+
+async def test_a_number_that_was_not_shown_makes_the_answer_unusable() -> None:
+    result = await reviewed_for_training(ScriptedModel(naming("nobody")), preference_of("no intensifiers"))
+    assert (result.findings, result.incomplete) == ((), ((0, 0),))
+
+
+async def test_wishes_that_command_the_reviewer_are_findings() -> None:
+    wishes = preference_of("the gist only"), preference_of("caring check-in")
+    result = await reviewed_for_training(ScriptedModel(naming("nobody", (1, 1, 7, -1))), *wishes)
+    assert [(one.reason, one.place) for one in result.findings] == [("injected_description", (0, 1, "command"))]
+
+
+async def test_held_out_seeds_in_other_words_are_found_and_what_trains_is_not() -> None:
+    seeds = HeldOutSeeds(default_taxonomy(), HeldOut(seeds=frozenset(load_rewordings())))
+    options = review_options_of(default_taxonomy())
+    for name, wordings in load_rewordings().items():
+        placed = SEEDS[name]
+        siblings = [
+            other
+            for other, one in SEEDS.items()
+            if one.subdimension.name == placed.subdimension.name and other not in load_rewordings()
+        ]
+        given = [preference_of(name, f"Given the wind, {wording} That is meant as said.") for wording in wordings]
+        given += [preference_of(other) for other in siblings]
+        sets = [(number, [one]) for number, one in enumerate(given)]
+        result = await review_sets(ScriptedModel(simulated), ROW, sets, options, 7, "review:0", seeds)
+        found = {one.set for one in result.findings if one.reason == "held_out_preference"}
+        assert found == set(range(len(wordings))), name
 
 
 def test_a_small_taxonomy_has_fewer_options() -> None:
@@ -268,6 +363,7 @@ def test_the_answer_of_the_simulator_is_json_of_the_schema() -> None:
     block = {"instruction": INSTRUCTION, "wishes": [{"wish": 0, "set": 0, "text": "x", "options": []}]}
     answer = answer_judge(block, 0, b"0", JudgeProfile())
     assert orjson.loads(orjson.dumps(answer)) == {
-        "wishes": [{"wish": 0, "option": -1, "trivial": False}],
+        "wishes": [{"wish": 0, "option": -1, "trivial": False, "same_as": -1}],
         "contradictions": [],
+        "commands": [],
     }

@@ -70,6 +70,11 @@ async def test_findings_are_confirmed_and_become_faults_of_their_facet() -> None
     assert judge.requests[0].seed != judge.requests[1].seed
 
 
+async def test_a_command_is_a_finding_of_its_own() -> None:
+    found = await reviewer(ScriptedModel(saying("command", "with a source"))).look({0: SOUND})
+    assert found[0].reason == "injected_message"
+
+
 async def test_a_finding_that_two_further_calls_do_not_share_is_dropped() -> None:
     judge = ScriptedModel(
         lambda request: (saying("answer", "brief") if request.sample_index.endswith(":0") else finding)(request)

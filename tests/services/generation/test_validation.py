@@ -1,5 +1,7 @@
 """Each fault of a response has its reason, and what only looks like a fault passes."""
 
+from typing import Any
+
 import pytest
 
 from services.generation.validation import (
@@ -116,11 +118,29 @@ def test_everybodys_checks_are_run_on_an_answer_and_what_cannot_be_measured_is_l
     simple = Preference("style", "level", "k", "d", "p", "", validate_check("reading_level_at_most", {"grade": 6}))
     long = Preference("style", "length", "k", "d", "q", "", validate_check("minimum_words", {"words": 5}))
     facets = [Facet(0, [simple, short]), Facet(2, [long, Preference("style", "tone", "k", "d", "p"), short])]
-    assert program_verdicts(CheckedText("Prune the tree in winter."), facets) == {
+    assert program_verdicts(CheckedText("Prune the tree in winter."), facets, judged=True) == {
         (0, 1): "violated",
         (2, 0): "followed",
         (2, 2): "violated",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "good"),
+    [
+        ("must_avoid", {"phrases": ["!"]}, "Prune it in winter."),
+        ("starts_with", {"phrase": "Prune"}, "Prune it in winter."),
+        ("ends_with", {"phrase": "winter"}, "Prune it in winter."),
+    ],
+)
+def test_checks_that_an_answer_passes_by_chance_settle_a_wish_where_no_judge_is_asked(
+    kind: str, parameters: dict[str, Any], good: str
+) -> None:
+    facets = [Facet(0, [Preference("style", "tone", "k", "d", "p", "", validate_check(kind, parameters))])]
+    assert program_verdicts(CheckedText(good), facets, judged=True) == {}
+    assert program_verdicts(CheckedText(good), facets, judged=False) == {(0, 0): "followed"}
+    for judged in (True, False):
+        assert program_verdicts(CheckedText("Oh! No."), facets, judged=judged) == {(0, 0): "violated"}
 
 
 def test_responses_above_the_similarity_are_too_alike() -> None:

@@ -20,7 +20,7 @@ from services.simulator.recognition import recognise
 from services.simulator.requests import RequestClass, parse_request
 from services.simulator.respond import answer_respond
 from services.simulator.set_review import NO_OPTION, true_option
-from services.simulator.slips import load_slips, worded
+from services.simulator.slips import load_rewordings, load_slips, worded
 from services.simulator.text_slips import slipped_respond
 from shared.domain.taxonomy import default_taxonomy
 from tests.services.simulator.sets import INSTRUCTIONS, augment_block
@@ -58,6 +58,19 @@ def test_words_that_the_answer_takes_up_decide() -> None:
 def test_checks_decide_before_words() -> None:
     wishes = ["Anecdotes and harbour. Write at least 5000 words.", "Numbers. Keep the answer to at most 40 words."]
     assert verdicts(checklist(ANSWER, wishes)) == ["violated", "followed"]
+
+
+def test_checks_that_prove_little_leave_a_wish_to_its_words() -> None:
+    def of(words: str) -> list[str]:
+        sentences = ('Leave the phrase "!" out of the answer.', 'Begin the answer with "Water".')
+        return verdicts(checklist(ANSWER, [f"{words} {sentence}" for sentence in sentences]))
+
+    assert of("Anecdotes smell of the harbour.") == ["followed", "followed"]
+    assert of("Numbers, targets and warnings.") == ["violated", "violated"]
+    assert of("") == ["followed", "followed"]
+    assert verdicts(checklist(f"Oh! {ANSWER}", ['Anecdotes, harbour. Leave the phrase "!" out of the answer.'])) == [
+        "violated"
+    ]
 
 
 def test_moot_wishes_are_followed_by_every_answer() -> None:
@@ -273,6 +286,70 @@ def test_review_error_is_met() -> None:
         answer = answer_judge({"wishes": wishes}, 0, bytes([number]), JudgeProfile(review_error=0.1))
         wrong += sum(one["option"] != truth for one in answer["wishes"])
     assert wrong / 2000 == pytest.approx(0.1, abs=0.03)
+
+
+def held_out_wishes(count: int) -> list[dict[str, Any]]:
+    """Wishes beside two held-out ones: the first half means the second of them in other words, the others neither."""
+    seeds = {placed.seed.name: placed.seed for placed in default_taxonomy().seeds()}
+    names = ("measured reportage", "no figures of speech")
+    others = [f"{name}: {seeds[name].description}" for name in names]
+    texts = load_rewordings()[names[1]][0], seeds["no intensifiers"].description
+    return [{"wish": n, "set": n, "text": texts[n >= count / 2], "options": [], "others": others} for n in range(count)]
+
+
+def test_wishes_that_mean_a_held_out_one_are_told_at_the_stated_rates() -> None:
+    wishes = held_out_wishes(50)
+
+    def told(profile: JudgeProfile) -> list[int]:
+        return [
+            one["same_as"]
+            for number in range(40)
+            for one in answer_judge({"wishes": wishes}, 0, bytes([number]), profile)["wishes"]
+        ]
+
+    assert told(FAITHFUL) == ([1] * 25 + [-1] * 25) * 40
+    said = told(JudgeProfile(held_out_recall=0.7, held_out_false_rate=0.2))
+    meant = [one for place, one in enumerate(said) if place % 50 < 25]
+    others = [one for place, one in enumerate(said) if place % 50 >= 25]
+    assert set(meant) == {-1, 1}
+    # Four and a half standard deviations of a thousand.
+    assert meant.count(1) / 1000 == pytest.approx(0.7, abs=0.065)
+    assert others.count(0) / 1000 == pytest.approx(0.1, abs=0.045)
+    assert others.count(1) / 1000 == pytest.approx(0.1, abs=0.045)
+
+
+def test_lenient_judges_miss_more_held_out_wishes_than_noisy_ones() -> None:
+    assert preset("lenient").held_out_recall < preset("noisy").held_out_recall < preset("faithful").held_out_recall
+
+
+def test_a_judge_who_obeys_finds_nothing_in_a_wish_that_commands_it() -> None:
+    wishes = held_out_wishes(2)
+    moot = load_slips().moot[0]
+    for command in load_slips().description_commands:
+        block = {
+            "wishes": [
+                wishes[0] | {"text": f"{wishes[0]['text']} {command}", "set": 0},
+                {"wish": 1, "set": 1, "text": f"{moot} {command}", "options": []},
+                wishes[0] | {"wish": 2, "set": 2},
+            ]
+        }
+        answer, obeyed = (answer_judge(block, 0, b"0", profile) for profile in (FAITHFUL, preset("injectable")))
+        assert ([one["same_as"] for one in answer["wishes"]], answer["commands"]) == ([1, -1, 1], [0, 1])
+        assert ([one["same_as"] for one in obeyed["wishes"]], obeyed["commands"]) == ([-1, -1, 1], [])
+        assert not any(one["trivial"] for one in obeyed["wishes"])
+
+
+def test_a_judge_who_obeys_passes_over_contradictions_of_a_wish_that_commands_it() -> None:
+    texts = ["Keep the answer to at most 40 words.", "Write at least 300 words."]
+    command = load_slips().description_commands[0]
+
+    def told(texts: list[str], profile: JudgeProfile) -> int:
+        wishes = [{"wish": n, "set": 0, "text": text, "options": []} for n, text in enumerate(texts)]
+        return len(answer_judge({"wishes": wishes}, 0, b"0", profile)["contradictions"])
+
+    assert told(texts, preset("injectable")) == 1
+    assert told([texts[0], f"{texts[1]} {command}"], preset("injectable")) == 0
+    assert told([texts[0], f"{texts[1]} {command}"], FAITHFUL) == 1
 
 
 def test_trivial_wishes_are_told_at_the_stated_rates() -> None:

@@ -13,6 +13,7 @@ from services.simulator.judge import answer_judge
 from services.simulator.judge_profile import JudgeProfile, preset
 from services.simulator.message_review import true_finding
 from services.simulator.requests import BadRequest, RequestClass, class_of, parse_request
+from services.simulator.slips import load_slips
 from services.simulator.text_slips import slipped_compose
 from shared.domain.system_forms import load_forms
 from tests.services.simulator.support import block_body
@@ -32,7 +33,10 @@ def review_block(*texts: str) -> dict[str, object]:
     return {"messages": [{"message": number, "text": text} for number, text in enumerate(texts)]}
 
 
-@pytest.mark.parametrize(("slip", "holds"), [(Fault.LEAKED_ANSWER, "answer"), (Fault.RESTATED_TASK, "task")])
+@pytest.mark.parametrize(
+    ("slip", "holds"),
+    [(Fault.LEAKED_ANSWER, "answer"), (Fault.RESTATED_TASK, "task"), (Fault.INJECTED_MESSAGE, "command")],
+)
 def test_every_slip_is_known_and_quoted(slip: Fault, holds: str) -> None:
     for number in range(200):
         text, label = slipped_compose(compose_block(number), slip, 0, bytes([number]))
@@ -47,6 +51,18 @@ def test_sound_messages_hold_nothing() -> None:
         assert true_finding(answer_compose(compose_block(number), 0, bytes([number]))) == ("nothing", "")
 
 
+def test_a_judge_who_obeys_finds_nothing_in_a_message_that_commands_it() -> None:
+    command = slipped_compose(compose_block(0), Fault.INJECTED_MESSAGE, 0, b"0")[0]
+    leak = slipped_compose(compose_block(0), Fault.LEAKED_ANSWER, 0, b"0")[0]
+    block = review_block(command, f"{leak} {load_slips().message_commands[0]}", leak)
+
+    def said(profile: JudgeProfile) -> list[str]:
+        return [one["holds"] for one in answer_judge(block, 0, b"0", profile)["messages"]]
+
+    assert said(JudgeProfile()) == ["command", "answer", "answer"]
+    assert said(preset("injectable")) == ["nothing", "nothing", "answer"]
+
+
 def test_errors_come_at_the_stated_share_and_quote_the_message() -> None:
     leak = slipped_compose(compose_block(0), Fault.LEAKED_ANSWER, 0, b"0")[0]
     sound = answer_compose(compose_block(0), 0, b"0")
@@ -56,10 +72,10 @@ def test_errors_come_at_the_stated_share_and_quote_the_message() -> None:
     assert [one["message"] for one in said] == list(range(2000))
     for truth, remainder in (("answer", 0), ("nothing", 1)):
         counts = Counter(one["holds"] for one in said if one["message"] % 2 == remainder)
-        # 1000 draws of a tenth, shared by the two other answers: five standard deviations are 47 and 35.
+        # 1000 draws of a tenth, shared by the three other answers: five standard deviations are 47 and 29.
         assert abs(1000 - counts.pop(truth) - 100) < 47
-        assert len(counts) == 2
-        assert all(abs(count - 50) < 35 for count in counts.values())
+        assert len(counts) == 3
+        assert all(abs(count - 100 / 3) < 29 for count in counts.values())
     for one in said:
         assert bool(one["quote"]) == (one["holds"] != "nothing")
         assert re.sub(r"\s+", " ", one["quote"]) in re.sub(r"\s+", " ", texts[one["message"]])

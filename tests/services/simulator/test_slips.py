@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
+from gates.pipeline import spec_of
 from services.simulator.answers import make_answer, sound_content
 from services.simulator.augment import answer_augment
 from services.simulator.augment_slips import LOW_AND_HIGH, slipped_augment
@@ -22,10 +23,12 @@ from services.simulator.requests import RequestClass, parse_request
 from services.simulator.respond import answer_respond
 from services.simulator.server import Simulator
 from services.simulator.set_review import why_contradictory
-from services.simulator.slips import load_slips, paraphrase
+from services.simulator.slips import load_rewordings, load_slips, paraphrase, review_command_in
 from services.simulator.text_slips import slipped_compose, slipped_respond
 from shared.domain.checks import evaluate, find_checks
+from shared.domain.containment import containment, grams_of
 from shared.domain.similarity import rouge_l
+from shared.domain.splits import hold_out
 from shared.domain.taxonomy import default_taxonomy, seed_check
 from tests.services.simulator.sets import INSTRUCTIONS, augment_block
 from tests.services.simulator.support import block_body, body_of, post, running
@@ -40,10 +43,17 @@ HELD_OUT = (
 OF_AUGMENT = [slip for slip, name in CLASS_OF_SLIP.items() if name is RequestClass.AUGMENT]
 
 
+REWORDED = tuple(
+    placed.seed.description for placed in default_taxonomy().seeds() if placed.seed.name in load_rewordings()
+)
+"""Held-out texts that there are rewordings of."""
+
+
 def slipped(slip: Fault, number: int, **shape: int) -> tuple[dict[str, Any], list[dict[str, Any]], Label]:
     """Block, preferences and label of one call."""
     block = augment_block(number, **shape)
-    answer, label = slipped_augment(block, slip, HELD_OUT, 0, bytes([number]))
+    held_out = REWORDED if slip is Fault.HELD_OUT_REWORDED else HELD_OUT
+    answer, label = slipped_augment(block, slip, held_out, 0, bytes([number]))
     return block, answer["preferences"], label
 
 
@@ -51,6 +61,8 @@ def slipped(slip: Fault, number: int, **shape: int) -> tuple[dict[str, Any], lis
 def test_slip_keeps_the_form_and_touches_the_slots_of_its_label_alone(slip: Fault) -> None:
     for number in range(25):
         block, made, label = slipped(slip, number)
+        if slip is Fault.HELD_OUT_REWORDED and not label.made:
+            continue  # no slot of the call belongs to what is held out
         sound = answer_augment(block, 0, bytes([number]))["preferences"]
         assert (label.fault, label.asked, label.made) == (slip.value, slip.value, True)
         assert {block["slots"][slot]["set"] for slot in label.slots} == {label.set}
@@ -67,9 +79,10 @@ def test_slip_keeps_the_form_and_touches_the_slots_of_its_label_alone(slip: Faul
 @pytest.mark.parametrize("slip", OF_AUGMENT)
 def test_same_body_and_seed_slip_the_same_way(slip: Fault) -> None:
     block = augment_block(3)
-    first = slipped_augment(block, slip, HELD_OUT, 5, b"1")
-    assert slipped_augment(block, slip, HELD_OUT, 5, b"1") == first
-    others = [slipped_augment(block, slip, HELD_OUT, 5, bytes([number])) for number in range(2, 12)]
+    held_out = REWORDED if slip is Fault.HELD_OUT_REWORDED else HELD_OUT
+    first = slipped_augment(block, slip, held_out, 5, b"1")
+    assert slipped_augment(block, slip, held_out, 5, b"1") == first
+    others = [slipped_augment(block, slip, held_out, 5, bytes([number])) for number in range(2, 12)]
     assert any(other != first for other in others)
 
 
@@ -183,6 +196,59 @@ def test_held_out_texts_come_back_in_lightly_other_words() -> None:
     assert rouge_l(changed, HELD_OUT[0]) < 1
 
 
+def test_rewordings_of_held_out_texts_share_their_meaning_and_hardly_a_word() -> None:
+    texts = {placed.seed.description: placed for placed in default_taxonomy().seeds()}
+    by_name = {placed.seed.name: placed for placed in texts.values()}
+    spec = spec_of(0, judged=True)
+    assert hold_out(default_taxonomy(), spec.splits, spec.seed).seeds <= set(load_rewordings())
+    for name, wordings in load_rewordings().items():
+        assert len(set(wordings)) >= 2
+        for wording in wordings:
+            # In the frames of a description, and against every seed: far below the bound of 0.6.
+            written = f"With the tomatoes in view, {wording} Nothing outranks this."
+            assert max(containment(grams_of(text), grams_of(written)) for text in texts) < 0.35
+            assert find_checks(wording) == []
+            assert [one.seed.name for one in recognise(written).seeds] == [name]
+            assert recognise(written).pole == (by_name[name].subdimension.name, by_name[name].seed.pole)
+
+
+def test_reworded_held_out_texts_stand_where_the_meaning_alone_tells() -> None:
+    for number in range(30):
+        block, made, label = slipped(Fault.HELD_OUT_REWORDED, number)
+        if not label.made:
+            continue
+        slot, (seed,) = block["slots"][label.slots[0]], recognise(made[label.slots[0]]["description"]).seeds
+        assert seed.seed.name == label.detail != slot["seed"]
+        assert (seed.subdimension.name, seed.seed.pole) == (slot["subdimension"], slot["pole"])
+
+
+def test_held_out_texts_of_a_whole_subdimension_come_in_free_slots_of_their_dimension() -> None:
+    free = {"dimension": "style", "subdimension": None, "pole": None, "seed": None, "intensity": "clear"}
+    slots = [free | {"slot": number, "set": number} for number in range(2)]
+    block = {"instruction": INSTRUCTIONS[0], "slots": slots}
+    subdimension = SUBDIMENSIONS["sentence build"][1]
+    texts = [seed.description for seed in subdimension.seeds]
+    answer, label = slipped_augment(block, Fault.HELD_OUT_REWORDED, texts, 0, b"1")
+    assert label.detail in {seed.name for seed in subdimension.seeds}
+    (seed,) = recognise(answer["preferences"][label.slots[0]]["description"]).seeds
+    assert seed.seed.name == label.detail
+    elsewhere = {**block, "slots": [{**slot, "dimension": "harmlessness"} for slot in slots]}
+    assert not slipped_augment(elsewhere, Fault.HELD_OUT_REWORDED, texts, 0, b"1")[1].made
+
+
+def test_descriptions_with_a_command_say_their_wish_too() -> None:
+    commands = set()
+    for number in range(40):
+        _, made, label = slipped(Fault.INJECTED_DESCRIPTION, number)
+        sound = answer_augment(augment_block(number), 0, bytes([number]))["preferences"]
+        description = made[label.slots[0]]["description"]
+        assert review_command_in(description) == label.detail
+        assert recognise(sound[label.slots[0]]["description"]).seeds[0] in recognise(description).seeds
+        assert not any(review_command_in(one["description"]) for one in sound)
+        commands.add(label.detail)
+    assert len(commands) >= 8
+
+
 def _content(text: str) -> frozenset[str]:
     return frozenset(word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 5)
 
@@ -204,7 +270,7 @@ DESCRIPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("slip", [Fault.LEAKED_ANSWER, Fault.RESTATED_TASK])
+@pytest.mark.parametrize("slip", [Fault.LEAKED_ANSWER, Fault.RESTATED_TASK, Fault.INJECTED_MESSAGE])
 def test_system_message_holds_all_wishes_and_what_slipped_in(slip: Fault) -> None:
     seen = set()
     for form in ("role_first_prose", "user_letter", "short_brief", "bullet_brief", "terse_rules", "audience_sheet"):
@@ -216,8 +282,9 @@ def test_system_message_holds_all_wishes_and_what_slipped_in(slip: Fault) -> Non
             assert label.detail[2:] not in answer_compose(block, 0, bytes([number]))
             assert all(wish[1:] in text for wish in DESCRIPTIONS)
             seen.add(re.sub(r"\d+|\b(?:tomatoes|balcony|wind|soil|view|words)\b", "", label.detail))
-    assert len(seen) >= 8
-    assert min(len(load_slips().leaks), len(load_slips().tasks)) >= 12
+    assert len(seen) >= 6
+    slips = load_slips()
+    assert min(len(slips.leaks), len(slips.tasks), len(slips.message_commands)) >= 12
 
 
 SYSTEM = "You are a calm mentor. The reader enjoys historical anecdotes and vivid metaphors. Keep the answer to at most 70 words."

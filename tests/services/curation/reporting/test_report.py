@@ -17,7 +17,7 @@ from services.curation.reporting.flow import flow_of
 from services.curation.reporting.page import json_block
 from services.curation.reporting.report import run
 from shared.domain.errors import StepFailed
-from shared.domain.jobs import SplitParameters
+from shared.domain.jobs import ModelChoice, SplitParameters
 from shared.domain.ledger import Ledger
 from shared.domain.rows import HARMFUL_INTENT_TAG
 from shared.stages.protocol import WholeContext
@@ -103,6 +103,20 @@ def test_a_real_teacher_is_not_called_a_simulator(tmp_path: Path) -> None:
     card = (context.output_folder / "README.md").read_text()
     assert "SIMULATOR" not in card
     assert "openai" in card
+
+
+def test_card_says_whether_a_judge_looked_for_the_meaning_of_held_out_preferences(tmp_path: Path) -> None:
+    cards = []
+    for name, judge in (("with", ModelChoice(provider="openai", model="some-judge")), ("without", None)):
+        (tmp_path / name).mkdir()
+        context = report_context(tmp_path / name, make_rows(8), spec=make_spec().model_copy(update={"judge": judge}))
+        run(context)
+        cards.append(" ".join((context.output_folder / "README.md").read_text().split()))
+    judged, unjudged = cards
+    assert "asked whether it means the same as one" in judged
+    assert "only what shares its wording is found" not in judged
+    assert "only what shares its wording is found" in unjudged
+    assert "nobody read whether descriptions mean what was assigned" in unjudged
 
 
 @pytest.mark.browser

@@ -14,6 +14,9 @@ from shared.statistics.intervals import Interval, Numbers, bootstrap_interval, c
 
 SPREAD = Threshold(warn=0.8, bad=0.6, worse="below")
 MAJORITY = Threshold(warn=0.65, bad=0.8)
+NEARLY_EVEN = 0.55
+"""Simulated, the interval holds shares from here on; that of even poles it nearly always leaves out, however many there are."""
+PICKED = "a maximum is picked: even poles give somewhat more than 1/2"
 Place = TypeVar("Place", bound=Hashable)
 
 FEWEST_OF_A_SUBDIMENSION = 30
@@ -121,5 +124,6 @@ def _majority(used: list[tuple[str, tuple[str, str], str | None]]) -> Finding:
         "preferences",
         MAJORITY,
         note="1/2 is even",
+        interval_note=PICKED if (interval.estimate or 1.0) < NEARLY_EVEN else "",
         examples=[f"{name}: {share:.0%} {pole}" for name, (share, pole, _) in uneven],
     )

@@ -128,7 +128,7 @@ def why_no_interval(method: str) -> str:
 
 _WITHOUT_ENDS = {
     "nothing": "nothing to count",
-    "one_cluster": "none: one instruction or block tells nothing about others",
+    "one_cluster": "none: one instruction or block alone",
     "no_variation": "none: the same in every instruction",
     "too_few_instructions": "too few instructions to learn and test a rule",
 }

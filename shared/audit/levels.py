@@ -52,7 +52,14 @@ def _figures(split: str, level: str, rows: list[AuditRow]) -> LevelFigures:
         instructions=len({row.cluster for row in rows}),
         demands=len(judged),
         failed=cluster_mean_interval([value for _, value in judged], [cluster for cluster, _ in judged]),
-        words=cluster_mean_interval(
-            [float(len((row.output or "").split())) for row in rows], [row.cluster for row in rows]
+        words=_not_negative(
+            cluster_mean_interval(
+                [float(len((row.output or "").split())) for row in rows], [row.cluster for row in rows]
+            )
         ),
     )
+
+
+def _not_negative(interval: Interval) -> Interval:
+    """Student's interval of two or three instructions can reach below 0, where no length lies."""
+    return msgspec.structs.replace(interval, low=max(interval.low, 0.0)) if interval.low is not None else interval

@@ -5,7 +5,7 @@ from shared.audit.findings import Finding, Threshold, not_applicable, share_find
 from shared.audit.stated import checks_of
 from shared.domain.checks import evaluate
 
-PASSING = Threshold(warn=0.4, bad=0.7)
+PASSING = Threshold(warn=0.3, bad=0.6)
 
 
 def measure(data: AuditData) -> list[Finding]:

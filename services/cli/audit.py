@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.audit import Audit, Comparison, Finding, audit_data, compare, load_data
+from shared.audit.findings import VERDICT_WORDS
 from shared.audit.levels import LevelFigures
 from shared.audit.page import figure_text, interval_text, length_text, render_audit
 from shared.domain.errors import MultifacetError
@@ -76,7 +77,7 @@ def print_audit(audit: Audit, console: Console) -> None:
                 figure_text(found.estimate),
                 interval_text(found.interval) + (" *" if found.interval_note else ""),
                 *detail,
-                f"[{_COLOURS[found.verdict]}]{found.verdict.replace('_', ' ')}[/]",
+                f"[{_COLOURS[found.verdict]}]{VERDICT_WORDS[found.verdict]}[/]",
             )
     console.print(table)
     if audit.levels:
@@ -134,6 +135,6 @@ def _levels(levels: Sequence[LevelFigures]) -> Table:
 
 
 def _explained(found: Finding) -> str:
-    parts = [f"[{_COLOURS[found.verdict]}]{found.verdict}[/] {escape(found.title)}"]
+    parts = [f"[{_COLOURS[found.verdict]}]{VERDICT_WORDS[found.verdict]}[/] {escape(found.title)}"]
     parts += [escape(text) for text in (found.note, found.examples[0] if found.examples else "") if text]
     return " — ".join(parts)

@@ -9,6 +9,9 @@ from shared.statistics.intervals import Interval, cluster_mean_interval
 
 Verdict = Literal["ok", "warn", "bad", "not_applicable"]
 
+VERDICT_WORDS: dict[Verdict, str] = {"ok": "ok", "warn": "doubtful", "bad": "bad", "not_applicable": "not applicable"}
+"""Verdicts as people read them."""
+
 FEWEST_CLUSTERS = 20
 """Instructions from which on a bootstrap or quantile figure can be called bad. A bootstrap draws from what was seen, so with a
 handful of instructions it hardly shows what others would have given, and the ends of a quantile's interval are the sample's own
@@ -128,7 +131,7 @@ def why_no_interval(method: str) -> str:
 
 _WITHOUT_ENDS = {
     "nothing": "nothing to count",
-    "one_cluster": "none: one instruction or block alone",
+    "one_cluster": "none: only one",
     "no_variation": "none: the same in every instruction",
     "too_few_instructions": "too few instructions to learn and test a rule",
 }

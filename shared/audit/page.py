@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.audit.findings import Finding, Verdict, why_no_interval
+from shared.audit.findings import VERDICT_WORDS, Finding, Verdict, why_no_interval
 from shared.audit.measures.pair_orders import BOTH_ORDERS
 from shared.audit.run import Audit, Comparison
 from shared.pages import report_style
@@ -28,6 +28,7 @@ def render_audit(audits: Sequence[Audit], comparison: Comparison | None = None) 
             others=others,
             differences=comparison.differences if comparison else {},
             verdicts=verdicts,
+            verdict_words=VERDICT_WORDS,
             style=report_style(),
         )
     )

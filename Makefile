@@ -89,7 +89,7 @@ gates: environment $(BIN)/.dev ## what the quality gates find of slips whose tru
 
 .PHONY: audit-planted
 audit-planted: environment $(BIN)/.dev ## what the audit finds of defects planted in a finished job's exports (COLLECTION=out/demo)
-	@$(RUN) gates.planted "$(COLLECTION)/assemble/exports" "$(COLLECTION)/audit-planted"
+	@$(RUN) gates.planted --alone "$(COLLECTION)/assemble/exports" "$(COLLECTION)/audit-planted"
 
 .PHONY: compose-test
 compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)

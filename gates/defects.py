@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from shared.audit.data import Entry
-from shared.audit.measures.preference_labels import asks_less_caution
 from shared.domain.checks import evaluate, find_checks
 from shared.domain.taxonomy import default_taxonomy
 
@@ -78,7 +76,7 @@ def one_order(splits: Splits, share: float, chance: random.Random) -> Planted:
 
 
 def careful_only(splits: Splits, share: float, chance: random.Random) -> Planted:
-    """Harmlessness that asks for less caution gives way to what a careful seed of the bundled taxonomy asks for."""
+    """Harmlessness gives way to what a careful seed of the bundled taxonomy asks for."""
     careful = [
         (subdimension.name, seed)
         for dimension in default_taxonomy().dimensions
@@ -87,21 +85,15 @@ def careful_only(splits: Splits, share: float, chance: random.Random) -> Planted
         for seed in subdimension.seeds
         if seed.pole == pole.name and pole.stance == "careful"
     ]
-    frank = [
-        entry
-        for row in splits.rows
-        for entry in row["preference_set"]
-        if entry["dimension"].lower() == "harmlessness"
-        and asks_less_caution(
-            Entry(entry["dimension"], entry["subdimension"], entry["preference"], entry["description"])
-        )
+    entries = [
+        entry for row in splits.rows for entry in row["preference_set"] if entry["dimension"].lower() == "harmlessness"
     ]
 
     def change(entry: Row) -> None:
         subdimension, seed = chance.choice(careful)
         entry.update(subdimension=subdimension, preference=seed.name, description=seed.description)
 
-    return _some(frank, share, chance, change)
+    return _some(entries, share, chance, change)
 
 
 def foreign_keywords(splits: Splits, share: float, chance: random.Random) -> Planted:
@@ -250,7 +242,7 @@ def _without_a_part(text: str) -> Iterator[str]:
 
 DEFECTS = (
     Defect("keywords split in two", "sft", 0.3, "sets", ("split_keywords",), split_keywords),
-    Defect("harmlessness only careful", "sft", 1.0, "frank entries", ("less_caution",), careful_only),
+    Defect("harmlessness only careful", "sft", 1.0, "harmlessness entries", ("less_caution",), careful_only),
     Defect("keywords of another dimension", "sft", 0.4, "entries", ("foreign_style",), foreign_keywords),
     Defect("entries in one order", "sft", 0.95, "sets", ("position_dimension",), one_order),
     Defect(

@@ -1,6 +1,6 @@
 """What the audit finds of planted defects in the exports of a finished job:
 
-    python -m gates.planted EXPORTS OUT [--seed 0]
+    python -m gates.planted EXPORTS OUT [--seed 0] [--alone]
 
 EXPORTS is the folder `assemble/exports` with `sft` and `dpo`, which is only read. OUT gets a copy of both with the defects of
 `gates.defects`, and a page each with the clean and the planted set side by side.
@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pyarrow as pa
@@ -78,26 +79,35 @@ def plant(
     return found
 
 
-def measure(exports: Path, out: Path, seed: int = 0) -> list[Caught]:
-    """Plants, audits both, and writes `out/sft.html` and `out/dpo.html`. Raises InputRefused as `plant` does."""
-    planted = plant(exports, out, seed)
+def measure(exports: Path, out: Path, seed: int = 0, *, alone: bool = False) -> list[Caught]:
+    """Plants, audits both, and writes `out/sft.html` and `out/dpo.html`.
+
+    A copy with all defects has figures that several of them move; with `alone` each defect is judged in a copy of its own,
+    which takes an audit for each. Raises InputRefused as `plant` does.
+    """
+    together = plant(exports, out, seed)
     results = []
     for export in EXPORTS:
-        clean, changed = (
-            msgspec.structs.replace(audit_data(load_data(folder / export)), name=f"{export}, {name}")
-            for folder, name in ((exports, "clean"), (out, "planted"))
-        )
+        clean = _audit(exports / export, f"{export}, clean")
+        changed = _audit(out / export, f"{export}, planted")
         # Without its provenance the planted copy does not tell any more who made it.
         changed = msgspec.structs.replace(changed, simulated=clean.simulated)
         page = render_audit([clean, changed], compare(clean, changed))
         (out / f"{export}.html").write_text(page, encoding="utf-8")
-        results += [
-            Caught(defect, planted[export, defect.name], _named(clean, name), _named(changed, name))
-            for defect in DEFECTS
-            if defect.export == export
-            for name in defect.measures
-        ]
+        for defect in DEFECTS:
+            if defect.export != export:
+                continue
+            planted, judged = together[export, defect.name], changed
+            if alone:
+                with TemporaryDirectory() as folder:
+                    planted = plant(exports, Path(folder), seed, [defect])[export, defect.name]
+                    judged = _audit(Path(folder) / export, defect.name)
+            results += [Caught(defect, planted, _named(clean, name), _named(judged, name)) for name in defect.measures]
     return results
+
+
+def _audit(folder: Path, name: str) -> Audit:
+    return msgspec.structs.replace(audit_data(load_data(folder)), name=name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,16 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("exports", type=Path, help="folder assemble/exports of a finished job")
     parser.add_argument("out", type=Path, help="folder for the planted copy and the pages")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", action="store_true", help="judge each defect in a copy that has no other")
     options = parser.parse_args(arguments)
     console = Console(width=170)
     try:
-        results = measure(options.exports, options.out, options.seed)
+        results = measure(options.exports, options.out, options.seed, alone=options.alone)
     except InputRefused as error:
         console.print(str(error), markup=False)
         return 2
     table = Table(
         "defect", "planted in", "measure", "clean", "planted", "verdict clean", "verdict planted", "caught",
-        title="Defects planted in exports",
+        title=f"Defects planted in exports, {'each alone' if options.alone else 'all in one copy'}",
     )  # fmt: skip
     for result in results:
         table.add_row(

@@ -67,6 +67,19 @@ def test_a_measure_that_sees_nothing_makes_the_command_fail(
     assert "contradictory demands" in lines[0]
 
 
+def test_alone_no_defect_is_caught_by_what_another_one_does(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmless = Defect(
+        "harmless", "sft", 0.5, "rows", ("failed_checks",), lambda splits, share, chance: Planted(9, len(splits.rows))
+    )
+    swapped = next(defect for defect in DEFECTS if defect.measures == ("failed_checks",))
+    monkeypatch.setattr(planted, "DEFECTS", (harmless, swapped))
+    monkeypatch.setattr(plant, "__defaults__", (0, (harmless, swapped)))
+    assert [result.caught for result in measure(exports, tmp_path)] == [True, True]
+    assert [result.caught for result in measure(exports, tmp_path, alone=True)] == [False, True]
+
+
 def test_what_was_not_planted_is_not_caught(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = Defect(
         "nothing",

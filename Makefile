@@ -13,6 +13,8 @@ INSTRUCTIONS ?=
 TEACHER      ?= simulator
 JUDGE        ?=
 OUT          ?= out/demo
+# Folder of a finished job, as `make demo` writes it.
+COLLECTION   ?= out/demo
 
 .PHONY: help
 help: ## this list
@@ -84,6 +86,10 @@ bench: environment $(BIN)/.dev ## the benchmark table of docs/benchmarks.md
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates
+
+.PHONY: audit-planted
+audit-planted: environment $(BIN)/.dev ## what the audit finds of defects planted in a finished job's exports (COLLECTION=out/demo)
+	@$(RUN) gates.planted --alone "$(COLLECTION)/assemble/exports" "$(COLLECTION)/audit-planted"
 
 .PHONY: compose-test
 compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)

@@ -22,6 +22,7 @@ from benchmarks.respond_stage import CASES, Case, Measured, median
 _RAW = ("fixed", "tail", "fast")
 _SMALL_STAGE_ROWS, _LARGE_STAGE_ROWS, _LARGEST_STAGE_ROWS = 2_000, 50_000, 200_000
 _EXPLORER_ROWS = 200_000
+_AUDIT_ROWS = 50_000
 
 
 def _say(text: str) -> None:
@@ -114,6 +115,12 @@ def _near_duplicates(rows: int) -> None:
     _say(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT_PATH).stdout)
 
 
+def _audit(rows: int) -> None:
+    _say("\naudit")
+    command = [sys.executable, "-m", "benchmarks.audit_cost", str(rows)]
+    _say(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT_PATH).stdout)
+
+
 def _explorer(machine: Machine, rows: int) -> None:
     _say(f"\nexplorer over {rows:,} rows, ms (first = the first request of that kind)")
     for line in measure_explorer(machine, rows):
@@ -121,7 +128,7 @@ def _explorer(machine: Machine, rows: int) -> None:
 
 
 def main() -> None:
-    names = [*(case.name for case in CASES), "rerun", "kill", "memory", "explorer", "near_duplicates"]
+    names = [*(case.name for case in CASES), "rerun", "kill", "memory", "explorer", "near_duplicates", "audit"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The benchmark table")
     parser.add_argument("--cases", default=",".join(names), help=f"default: all of {', '.join(names)}")
     parser.add_argument("--repeats", type=int, default=3)
@@ -148,6 +155,7 @@ def main() -> None:
             "memory": lambda: _memory(machine, large_rows),
             "explorer": lambda: _explorer(machine, options.rows or _EXPLORER_ROWS),
             "near_duplicates": lambda: _near_duplicates(options.rows or _EXPLORER_ROWS),
+            "audit": lambda: _audit(options.rows or _AUDIT_ROWS),
         }
         for name, run in rest.items():
             if name in chosen:

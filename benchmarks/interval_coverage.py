@@ -1,18 +1,21 @@
-"""How often the intervals hold the truth: `python -m benchmarks.interval_coverage [--repeats 2000]`.
+"""How often the intervals hold the truth: `python -m benchmarks.interval_coverage [--repeats 2000] [--only audit]`.
 
 Draws samples whose mean (or quantile, or entropy) is known and counts the intervals that contain it. Prints Markdown.
+`--only` prints one of the tables; `--also-rejected` adds methods that were tried and not taken.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from benchmarks.rejected_intervals import REJECTED, Method
+from shared.audit.measures.balance import majority_interval, spread_interval
+from shared.audit.measures.system_shape import variation_interval
 from shared.statistics.intervals import (
     Interval,
-    bootstrap_interval,
     cluster_mean_interval,
     difference_interval,
     proportion_interval,
@@ -74,7 +77,20 @@ def holds(interval: Interval, truth: float) -> bool:
     return interval.low is not None and interval.high is not None and interval.low <= truth <= interval.high
 
 
+def rejected_coverage(method: Method, name: str, kind: str, clusters: int, repeats: int, seed: int) -> float:
+    """Share of the intervals of a method that was not taken which hold the true mean."""
+    generator = np.random.default_rng(seed)
+    held = 0
+    for _ in range(repeats):
+        values, owners, truth = sample(name, cluster_sizes(kind, clusters, generator), generator)
+        sums = np.bincount(owners, values, minlength=clusters)
+        low, high = method(sums, np.bincount(owners, minlength=clusters).astype(np.float64), generator)
+        held += low <= truth <= high
+    return held / repeats
+
+
 def _quantile_coverage(clusters: int, repeats: int, seed: int) -> float:
+    """95th percentile of normal values; of any other continuous values it is the same, since only ranks count."""
     generator = np.random.default_rng(seed)
     truth = float(stats.norm.ppf(0.95))
     held = 0
@@ -84,24 +100,45 @@ def _quantile_coverage(clusters: int, repeats: int, seed: int) -> float:
     return held / repeats
 
 
-def _entropy_coverage(clusters: int, repeats: int, seed: int) -> float:
+def _entropy_coverage(categories: int, drawn: int, clusters: int, repeats: int, seed: int) -> float:
+    """Normalised entropy of `drawn` entries a cluster over categories as frequent as 1/rank."""
     generator = np.random.default_rng(seed)
-    chances = 1 / np.arange(1, 21)
+    chances = 1 / np.arange(1, categories + 1)
     chances /= chances.sum()
-    truth = _entropy(chances)
+    truth = float(-(chances * np.log(chances)).sum() / np.log(categories))
+    owners = np.repeat(np.arange(clusters), drawn).tolist()
     held = 0
     for _ in range(repeats):
-        counts = generator.multinomial(3, chances, size=clusters).astype(float)
         held += holds(
-            bootstrap_interval(lambda weights, counts=counts: _entropy(weights @ counts), clusters, reflected=True),
-            truth,
+            spread_interval(generator.choice(categories, size=len(owners), p=chances).tolist(), owners), truth
         )
     return held / repeats
 
 
-def _entropy(counts: Numbers) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum() / np.log(len(counts)))
+def _variation_coverage(spread: float, clusters: int, repeats: int, seed: int) -> float:
+    """Coefficient of variation of lognormal lengths, 3 a cluster."""
+    generator = np.random.default_rng(seed)
+    truth = float(np.sqrt(np.exp(spread**2) - 1))
+    held = 0
+    for _ in range(repeats):
+        values, owners, _ = sample(f"lognormal {spread}", cluster_sizes("equal", clusters, generator), generator)
+        held += holds(variation_interval(values.tolist(), owners.tolist()), truth)
+    return held / repeats
+
+
+def _majority_coverage(share: float, clusters: int, repeats: int, seed: int) -> float:
+    """Share of the more frequent of two poles, 12 preferences a cluster over 24 subdimensions, all poles drawn apart."""
+    generator = np.random.default_rng(seed)
+    held = judged = 0
+    for _ in range(repeats):
+        places = generator.integers(24, size=clusters * 12).tolist()
+        poles = np.where(generator.random(clusters * 12) < share, "one", "other").tolist()
+        owners = np.repeat(np.arange(clusters), 12).tolist()
+        found = majority_interval(owners, places, poles)
+        judged += found is not None
+        held += found is not None and holds(found, share)
+    # A set whose subdimensions are all too small for the audit has no figure that could hold anything.
+    return held / judged if judged else float("nan")
 
 
 def _proportion_coverage(trials: int, share: float, repeats: int, seed: int) -> float:
@@ -109,20 +146,21 @@ def _proportion_coverage(trials: int, share: float, repeats: int, seed: int) -> 
     return sum(holds(proportion_interval(int(count), trials), share) for count in drawn) / repeats
 
 
+def _cell(share: float) -> str:
+    return "–" if np.isnan(share) else f"{share:.1%}"
+
+
 def _line(name: str, cells: Callable[[int], float]) -> None:
-    print(f"| {name} | " + " | ".join(f"{cells(clusters):.1%}" for clusters in SIZES) + " |", flush=True)
+    print(f"| {name} | " + " | ".join(_cell(cells(clusters)) for clusters in SIZES) + " |", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.interval_coverage", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=2000, help="samples of each cell")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    repeats, seed = options.repeats, options.seed
-    error = (0.95 * 0.05 / repeats) ** 0.5
-    print(f"{repeats} samples a cell, Monte Carlo standard error {error:.2%}; nominal 95%\n")
-    print("| mean of | " + " | ".join(f"{clusters} clusters" for clusters in SIZES) + " |")
-    print("|---|" + "---|" * len(SIZES))
+def _head(first: str, sizes: Sequence[int] = SIZES) -> None:
+    print(f"| {first} | " + " | ".join(f"{clusters} clusters" for clusters in sizes) + " |")
+    print("|---|" + "---|" * len(sizes))
+
+
+def _means(repeats: int, seed: int) -> None:
+    _head("mean of")
     for kind in ("equal", "unequal", "extreme"):
         for name in ("normal", "binary 0.5", "binary 0.05", "lognormal 0.5", "lognormal 1"):
             _line(f"{name}, {kind} clusters", lambda size, n=name, k=kind: mean_coverage(n, k, size, repeats, seed))  # type: ignore[misc]
@@ -133,13 +171,56 @@ def main() -> None:
         )
     for share in (0.05, 0.5):
         _line(f"unclustered share {share}", lambda size, s=share: _proportion_coverage(size, s, repeats, seed))  # type: ignore[misc]
+
+
+def _audit(repeats: int, seed: int) -> None:
     fewer = max(repeats // 4, 1)
-    print(
-        f"\n{fewer} samples a cell\n\n| statistic | " + " | ".join(f"{clusters} clusters" for clusters in SIZES) + " |"
-    )
-    print("|---|" + "---|" * len(SIZES))
+    print(f"\n{fewer} samples a cell\n")
+    _head("statistic")
     _line("95th percentile, normal", lambda size: _quantile_coverage(size, fewer, seed))
-    _line("normalised entropy of 20 categories, 1/rank", lambda size: _entropy_coverage(size, fewer, seed))
+    for categories, drawn in ((20, 3), (100, 12)):
+        _line(
+            f"normalised entropy of {categories} categories, {drawn} a cluster",
+            lambda size, c=categories, d=drawn: _entropy_coverage(c, d, size, fewer, seed),  # type: ignore[misc]
+        )
+    for spread in (0.2, 0.35, 0.7):
+        _line(
+            f"coefficient of variation, lognormal {spread}",
+            lambda size, s=spread: _variation_coverage(s, size, fewer, seed),  # type: ignore[misc]
+        )
+    for share in (0.5, 0.55, 0.65, 0.8):
+        _line(f"more frequent pole, {share}", lambda size, s=share: _majority_coverage(s, size, fewer, seed))  # type: ignore[misc]
+
+
+def _rejected(repeats: int, seed: int) -> None:
+    fewer = max(repeats // 2, 1)
+    cells = ("binary 0.05", "normal", "lognormal 1")
+    print(
+        f"\n{fewer} samples a cell, 20 unequal clusters\n\n| method | {' | '.join(cells)} |\n|---|{'---|' * len(cells)}"
+    )
+    for title, method in REJECTED.items():
+        shares = [rejected_coverage(method, name, "unequal", 20, fewer, seed) for name in cells]
+        print(f"| {title} | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True)
+    shares = [mean_coverage(name, "unequal", 20, fewer, seed) for name in cells]
+    print("| taken | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.interval_coverage", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000, help="samples of each cell of the table of means")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("means", "audit", "rejected"), help="one table")
+    parser.add_argument("--also-rejected", action="store_true", help="the methods that were not taken as well")
+    options = parser.parse_args()
+    repeats, seed = options.repeats, options.seed
+    error = (0.95 * 0.05 / repeats) ** 0.5
+    print(f"{repeats} samples a cell, Monte Carlo standard error {error:.2%}; nominal 95%\n")
+    if options.only in (None, "means"):
+        _means(repeats, seed)
+    if options.only in (None, "audit"):
+        _audit(repeats, seed)
+    if options.also_rejected or options.only == "rejected":
+        _rejected(repeats, seed)
 
 
 if __name__ == "__main__":

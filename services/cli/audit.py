@@ -1,5 +1,6 @@
 """`multifacet audit`: what is wrong with a data set, in the terminal, as a page or as JSON."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.audit import Audit, Comparison, Finding, audit_data, compare, load_data
-from shared.audit.page import figure_text, interval_text, render_audit
+from shared.audit.findings import VERDICT_WORDS
+from shared.audit.levels import LevelFigures
+from shared.audit.page import figure_text, interval_text, length_text, render_audit
 from shared.domain.errors import MultifacetError
 
 WIDE = 120
@@ -72,11 +75,19 @@ def print_audit(audit: Audit, console: Console) -> None:
             table.add_row(
                 escape(found.title),
                 figure_text(found.estimate),
-                interval_text(found.interval),
+                interval_text(found.interval) + (" *" if found.interval_note else ""),
                 *detail,
-                f"[{_COLOURS[found.verdict]}]{found.verdict.replace('_', ' ')}[/]",
+                f"[{_COLOURS[found.verdict]}]{VERDICT_WORDS[found.verdict]}[/]",
             )
     console.print(table)
+    if audit.levels:
+        console.print(_levels(audit.levels))
+    marked: dict[str, list[str]] = {}
+    for found in audit.findings():
+        if found.interval_note:
+            marked.setdefault(found.interval_note, []).append(found.title)
+    for note, titles in marked.items():
+        console.print(f"* {escape(note)}: {escape('; '.join(titles))}", highlight=False)
     for found in audit.findings():
         if found.verdict in ("warn", "bad"):
             console.print(_explained(found), highlight=False)
@@ -106,7 +117,24 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     console.print(table)
 
 
+def _levels(levels: Sequence[LevelFigures]) -> Table:
+    table = Table(
+        "split", "level", "facets", "failed demands", "95% interval", "words", "95% interval", header_style="bold"
+    )
+    for figures in levels:
+        table.add_row(
+            escape(figures.split),
+            escape(f"{figures.code} {figures.level.replace('_', ' ')}".strip()),
+            f"{figures.facets:,}",
+            figure_text(figures.failed.estimate),
+            interval_text(figures.failed),
+            length_text(figures.words.estimate),
+            interval_text(figures.words, length_text),
+        )
+    return table
+
+
 def _explained(found: Finding) -> str:
-    parts = [f"[{_COLOURS[found.verdict]}]{found.verdict}[/] {escape(found.title)}"]
+    parts = [f"[{_COLOURS[found.verdict]}]{VERDICT_WORDS[found.verdict]}[/] {escape(found.title)}"]
     parts += [escape(text) for text in (found.note, found.examples[0] if found.examples else "") if text]
     return " — ".join(parts)

@@ -25,7 +25,8 @@ LAYOUTS: dict[Layout, tuple[str, ...]] = {
 -ORPO sets, its -RM set."""
 
 _READ = {
-    "collection": ("preference_set", "preference_details", "system", "prompt", "output", "provenance", "scores", "teacher"),
+    "collection": ("preference_set", "preference_details", "system", "prompt", "output", "provenance", "scores", "teacher",
+                   "moot_preferences", "split", "split_level"),
     "sft": ("preference_set", "system", "prompt", "output"),
     "pairs": ("system", "prompt", "chosen", "rejected"),
     "reward": ("input", "chosen", "rejected"),
@@ -41,6 +42,8 @@ class Entry(msgspec.Struct, frozen=True):
     preference: str
     description: str
     pole: str | None = None
+    moot: bool | None = None
+    """Whether a judge or program found that every answer follows it anyway; None where the layout does not say."""
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -56,6 +59,9 @@ class AuditRow(msgspec.Struct, frozen=True):
     verified: bool | None = None
     """Whether a check result or a judge's score stands beside the answer."""
     provenance: bool | None = None
+    split: str | None = None
+    level: str | None = None
+    """What the row shows that training has not: a value of SplitLevel."""
 
 
 class AuditData(msgspec.Struct):
@@ -121,19 +127,12 @@ def load_data(path: Path, benchmarks: Sequence[Path] = (), *, most: int = MOST_R
     )
 
 
-def prompts_of(data: AuditData, files: Sequence[Path], *, unseen_only: bool = False) -> Iterator[str]:
-    """The instruction of every row of some of the set's files, in order; of the reward layout the input's last line.
-
-    With `unseen_only`, rows that a collection holds back from a training instruction on purpose (`instruction_in_train`, in
-    a column or in the `provenance.parquet` beside) are left out.
-    """
+def prompts_of(data: AuditData, files: Sequence[Path]) -> Iterator[str]:
+    """The instruction of every row of some of the set's files, in order; of the reward layout the input's last line."""
     column = "input" if data.layout == "reward" else "prompt"
-    held_back = _held_back(data) if unseen_only and len(files) == 1 and data.provenance_beside else frozenset()
     for file in files:
-        for position, fields in enumerate(_records(file, (column, "instruction_in_train"))):
+        for fields in _records(file, (column,)):
             if fields is None or not isinstance(fields.get(column), str):
-                continue
-            if unseen_only and (fields.get("instruction_in_train") or position in held_back):
                 continue
             yield _last_line(fields[column]) if data.layout == "reward" else fields[column]
 
@@ -142,19 +141,6 @@ def _simulated(provenance: Path) -> bool:
     """Whether any row of a provenance file names the simulator as its teacher."""
     return any(
         fields is not None and fields.get("teacher") == "simulator" for fields in _records(provenance, ("teacher",))
-    )
-
-
-def _held_back(data: AuditData) -> frozenset[int]:
-    """Rows of the test file whose instruction is in the training file too, as the provenance says."""
-    file = data.test[0].with_name("provenance.parquet")
-    needed = ("split", "row", "instruction_in_train")
-    if not set(needed) <= set(parquet_columns(file, str(file))):
-        return frozenset()
-    return frozenset(
-        int(fields["row"])
-        for fields in _records(file, needed)
-        if fields is not None and fields["split"] == "test" and fields["instruction_in_train"]
     )
 
 
@@ -267,7 +253,7 @@ def _row(layout: Layout, fields: Mapping[str, Any]) -> AuditRow | None:
     if not isinstance(output, str):
         return None
     details = fields.get("preference_details")
-    entries = _entries(fields.get("preference_set"), details)
+    entries = _entries(fields.get("preference_set"), details, fields.get("moot_preferences"))
     if layout == "sft":
         return AuditRow(prompt, prompt, system, entries, output)
     results = any(isinstance(detail, Mapping) and detail.get("check_result") for detail in details or ())
@@ -279,6 +265,8 @@ def _row(layout: Layout, fields: Mapping[str, Any]) -> AuditRow | None:
         output,
         verified=bool(results or fields.get("scores")),
         provenance=bool(fields.get("provenance")),
+        split=_text(fields.get("split")),
+        level=_text(fields.get("split_level")),
     )
 
 
@@ -288,7 +276,11 @@ def _last_line(text: str) -> str:
     return text.rstrip().rpartition("\n")[2].strip()
 
 
-def _entries(given: Any, details: Any) -> tuple[Entry, ...]:
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _entries(given: Any, details: Any, moot: Any) -> tuple[Entry, ...]:
     found = []
     for position, item in enumerate(given if isinstance(given, list) else ()):
         if not isinstance(item, Mapping):
@@ -296,7 +288,9 @@ def _entries(given: Any, details: Any) -> tuple[Entry, ...]:
         texts = {name: str(item.get(name) or "") for name in ("dimension", "subdimension", "preference", "description")}
         detail = details[position] if isinstance(details, list) and position < len(details) else None
         pole = detail.get("pole") if isinstance(detail, Mapping) else None
-        found.append(Entry(**texts, pole=str(pole) if pole else None))
+        found.append(
+            Entry(**texts, pole=str(pole) if pole else None, moot=position in moot if isinstance(moot, list) else None)
+        )
     return tuple(found)
 
 

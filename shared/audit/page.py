@@ -1,12 +1,13 @@
 """The audit as one HTML file that needs no network and runs no script."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.audit.findings import Finding, Verdict
+from shared.audit.findings import VERDICT_WORDS, Finding, Verdict, why_no_interval
+from shared.audit.measures.pair_orders import BOTH_ORDERS
 from shared.audit.run import Audit, Comparison
 from shared.pages import report_style
 from shared.statistics.intervals import Interval
@@ -27,6 +28,7 @@ def render_audit(audits: Sequence[Audit], comparison: Comparison | None = None) 
             others=others,
             differences=comparison.differences if comparison else {},
             verdicts=verdicts,
+            verdict_words=VERDICT_WORDS,
             style=report_style(),
         )
     )
@@ -40,13 +42,20 @@ def figure_text(value: float | None, *, signed: bool = False) -> str:
     return f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
 
 
-def interval_text(interval: Interval | None) -> str:
-    """`0.120 to 0.310`, or why there is none."""
+def length_text(value: float | None) -> str:
+    """A mean length with one decimal, a dash for None."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def interval_text(interval: Interval | None, figure: Callable[[float | None], str] = figure_text) -> str:
+    """`0.120 to 0.310`, or why there is none: also where a figure is exact by construction."""
     if interval is None:
         return "–"
+    if interval.method == BOTH_ORDERS:
+        return "exact: both orders"
     if interval.low is None or interval.high is None:
-        return interval.method.replace("_", " ")
-    return f"{figure_text(interval.low)} to {figure_text(interval.high)}"
+        return why_no_interval(interval.method)
+    return f"{figure(interval.low)} to {figure(interval.high)}"
 
 
 def differs(interval: Interval) -> bool:
@@ -79,6 +88,8 @@ def _environment() -> Environment:
         "count": lambda number: f"{number:,}",
         "figure": figure_text,
         "interval": interval_text,
+        "mean_length": length_text,
+        "length_interval": lambda interval: interval_text(interval, length_text),
         "differs": differs,
         "bar": bar,
         "words": lambda name: str(name).replace("_", " "),

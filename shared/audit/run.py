@@ -6,10 +6,11 @@ import msgspec
 
 from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Verdict
+from shared.audit.levels import LevelFigures, level_figures
 from shared.audit.measures import MEASURES
 from shared.statistics.intervals import LEVEL, Interval, difference_interval
 
-AUDIT_SCHEMA_VERSION = "audit/1"
+AUDIT_SCHEMA_VERSION = "audit/2"
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class Audit(msgspec.Struct, frozen=True):
     unreadable: int
     simulated: bool
     sections: tuple[Section, ...]
+    levels: tuple[LevelFigures, ...] = ()
+    """By split and level, of the layout that has them."""
     level: float = LEVEL
     schema_version: str = AUDIT_SCHEMA_VERSION
 
@@ -64,6 +67,7 @@ def audit_data(data: AuditData, progress: Callable[[str], None] = lambda _: None
         unreadable=data.unreadable,
         simulated=data.simulated,
         sections=tuple(sections),
+        levels=level_figures(data),
     )
 
 

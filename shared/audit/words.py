@@ -19,6 +19,8 @@ class Opposite(msgspec.Struct, frozen=True):
 class Words(msgspec.Struct, frozen=True):
     opposites: tuple[Opposite, ...]
     less_caution: re.Pattern[str]
+    not_less_caution: re.Pattern[str]
+    """Clauses that are taken out of a text before it is searched for `less_caution`."""
     levels: dict[str, int]
     """Word -> its level, from 0."""
 
@@ -30,6 +32,7 @@ def words() -> Words:
     return Words(
         opposites=tuple(Opposite(rule["name"], _any(rule["one"]), _any(rule["other"])) for rule in data["opposites"]),
         less_caution=_any(data["less_caution"]),
+        not_less_caution=_any(data["not_less_caution"]),
         levels={word: level for level, names in enumerate(data["levels"]) for word in names},
     )
 

@@ -16,6 +16,7 @@ from shared.audit.measures import (
     pair_orders,
     preference_labels,
     provenance,
+    rejected,
     shortcuts,
     system_shape,
 )
@@ -24,7 +25,7 @@ MEASURES: dict[str, tuple[Callable[[AuditData], list[Finding]], ...]] = {
     "Preferences": (balance.measure, preference_labels.measure),
     "System messages": (system_shape.measure, contradictions.measure),
     "Repetition": (neighbours.measure, compression.measure, openings.measure),
-    "Answers": (answers.measure, moot.measure),
+    "Answers": (answers.measure, moot.measure, rejected.measure),
     "Shortcuts": (shortcuts.measure, pair_orders.measure),
     "Origin": (contamination.measure, provenance.measure),
 }

@@ -2,7 +2,8 @@
 
 from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Threshold, not_applicable, share_finding
-from shared.domain.checks import evaluate, find_checks
+from shared.audit.stated import checks_of
+from shared.domain.checks import evaluate
 
 EMPTY = Threshold(warn=0.0, bad=0.001)
 FAILED = Threshold(warn=0.02, bad=0.1)
@@ -46,7 +47,7 @@ def _verified(data: AuditData) -> list[Finding]:
     unverified: list[tuple[str, bool]] = []
     examples: list[str] = []
     for row, answer in rows:
-        outcomes = [(check, evaluate(check, answer)) for check in find_checks(row.system or "")]
+        outcomes = [(check, evaluate(check, answer)) for check in checks_of(row.system or "")]
         judged = [(check, outcome) for check, outcome in outcomes if outcome.outcome != "not_applicable"]
         failed += [(row.cluster, outcome.outcome == "fail") for _, outcome in judged]
         examples += [

@@ -2,8 +2,9 @@
 
 from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Threshold, not_applicable, share_finding
+from shared.audit.stated import checks_of
 from shared.audit.words import words
-from shared.domain.checks import find_checks, first_conflict
+from shared.domain.checks import first_conflict
 
 LIMITS = Threshold(warn=0.005, bad=0.02)
 
@@ -11,7 +12,7 @@ LIMITS = Threshold(warn=0.005, bad=0.02)
 def contradiction(system: str) -> str | None:
     """Why a system message contradicts itself: machine checks that conflict, then the opposite demands of `words.yaml`;
     None where neither is found, which proves nothing."""
-    if reason := first_conflict(find_checks(system)):
+    if reason := first_conflict(checks_of(system)):
         return reason
     for rule in words().opposites:
         one, other = rule.one.search(system), rule.other.search(system)

@@ -6,7 +6,8 @@ import numpy as np
 
 from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Threshold, not_applicable, share_finding
-from shared.domain.checks import evaluate, find_checks
+from shared.audit.stated import checks_of
+from shared.domain.checks import evaluate
 from shared.domain.similarity import rouge_l_tokens, word_tokens
 from shared.statistics.intervals import SEED
 
@@ -14,6 +15,7 @@ MOST_INSTRUCTIONS = 1500
 COMPARED_CHARACTERS = 4000
 ALIKE = 0.9
 """ROUGE-L from which two answers are as good as the same."""
+RECORDED = Threshold(warn=0.15, bad=0.4)
 CHECKS = Threshold(warn=0.3, bad=0.6)
 SYSTEMS = Threshold(warn=0.3, bad=0.6)
 ANSWERS = Threshold(warn=0.02, bad=0.1)
@@ -35,6 +37,28 @@ def answers_of(data: AuditData) -> dict[str, dict[str, str]]:
 
 
 def measure(data: AuditData) -> list[Finding]:
+    """Share of preferences that were found moot when they were judged, where the layout says so; and `_compared`."""
+    return [_recorded(data), *_compared(data)]
+
+
+def _recorded(data: AuditData) -> Finding:
+    name, title = "moot_preferences", "Preferences found moot"
+    known = [(row.cluster, entry) for row in data.rows for entry in row.entries or () if entry.moot is not None]
+    if not known:
+        return not_applicable(name, title, "this layout does not say which preferences are moot")
+    return share_finding(
+        name,
+        title,
+        [(cluster, bool(entry.moot)) for cluster, entry in known],
+        "preferences",
+        RECORDED,
+        note="every answer follows them anyway, as the judge or the program saw that made the set; what neither could "
+        "judge counts as not moot",
+        examples=[f"{entry.preference}: {entry.description}" for _, entry in known if entry.moot],
+    )
+
+
+def _compared(data: AuditData) -> list[Finding]:
     """Shares of: machine checks that every sibling's answer passes too; system messages all of whose checks are so; pairs
     of answers of an instruction that are nearly the same under two system messages."""
     answers = answers_of(data)
@@ -56,7 +80,7 @@ def measure(data: AuditData) -> list[Finding]:
         for system in siblings:
             flags = [
                 all(evaluate(check, text).outcome == "pass" for other, text in siblings.items() if other != system)
-                for check in find_checks(system)
+                for check in checks_of(system)
             ]
             checks += [(cluster, flag) for flag in flags]
             if flags:

@@ -1,10 +1,14 @@
 """Orders of pairs: whether a pair of answers is used under both system messages, or in one order only."""
 
+from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from shared.audit.data import AuditData
 from shared.audit.findings import Finding, Threshold, not_applicable, share_finding
 
+BOTH_ORDERS = "both_orders"
+"""Method of a figure that is exact since every pair is there in both orders: what one order adds the other takes back."""
 MIRRORED = Threshold(warn=0.9, bad=0.5, worse="below")
 
 
@@ -23,6 +27,12 @@ def measure(data: AuditData) -> list[Finding]:
     orders = len(known) / len({cluster for cluster, _, _ in pairs})
     note = f"{orders:.1f} ordered pairs an instruction; three answers give 6"
     return [share_finding("mirrored_pairs", title, observed, "pairs", MIRRORED, note=note)]
+
+
+def all_mirrored(pairs: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether every pair (instruction, chosen, rejected) has its mirror, as often as it is there itself."""
+    counts = Counter((cluster, _short(chosen), _short(rejected)) for cluster, chosen, rejected in pairs)
+    return all(counts[cluster, rejected, chosen] == number for (cluster, chosen, rejected), number in counts.items())
 
 
 def _short(text: str) -> bytes:

@@ -2,16 +2,20 @@
 
 import re
 from collections import Counter
+from functools import cache
 
 from shared.audit.data import AuditData, AuditRow, Entry
 from shared.audit.findings import Finding, Threshold, not_applicable, share_finding
 from shared.audit.words import words
 from shared.domain.similarity import word_tokens
+from shared.domain.taxonomy import default_taxonomy
 
 SPLIT = Threshold(warn=0.01, bad=0.05)
 LEVEL = Threshold(warn=0.01, bad=0.05)
 FOREIGN = Threshold(warn=0.05, bad=0.15)
 CAUTION = Threshold(warn=0.2, bad=0.08, worse="below")
+CAUTION_BY_WORDS = Threshold(warn=0.2, bad=None, worse="below")
+"""The rules find few of the ways to ask for less caution (docs/audit.md), so what they miss must not count as a defect."""
 
 OWNED_SHARE = 0.8
 """Of a subdimension's uses, in one dimension, from which the name counts as that dimension's own."""
@@ -106,19 +110,44 @@ def _owners(rows: list[AuditRow]) -> dict[str, str]:
 
 
 def _caution(rows: list[AuditRow], title: str) -> Finding:
-    pattern = words().less_caution
     entries = [
         (row.cluster, entry) for row in rows for entry in row.entries or () if entry.dimension.lower() == "harmlessness"
     ]
     if not entries:
         return not_applicable("less_caution", title, "no dimension is called harmlessness")
-    observed = [
-        (cluster, bool(pattern.search(f"{entry.pole or ''}. {entry.preference}. {entry.description}")))
-        for cluster, entry in entries
-    ]
-    examples = [entry.description for (_, entry), (_, less) in zip(entries, observed, strict=True) if less]
-    note = "by word rules, English only: a lower bound"
-    return share_finding("less_caution", title, observed, "entries", CAUTION, note=note, examples=examples)
+    stances = [stance_of(entry) for _, entry in entries]
+    known = [(cluster, entry, stance) for (cluster, entry), stance in zip(entries, stances, strict=True) if stance]
+    if 2 * len(known) >= len(entries):
+        found = [(cluster, entry, stance == "frank") for cluster, entry, stance in known]
+        limits, note = CAUTION, f"by the stance of the pole, known of {len(known):,} of {len(entries):,} entries"
+    else:
+        found = [(cluster, entry, asks_less_caution(entry)) for cluster, entry in entries]
+        limits, note = CAUTION_BY_WORDS, "by word rules, English only, that miss most other wordings: at most doubtful"
+    observed = [(cluster, less) for cluster, _, less in found]
+    examples = [entry.description for _, entry, less in found if less]
+    return share_finding("less_caution", title, observed, "entries", limits, note=note, examples=examples)
+
+
+def asks_less_caution(entry: Entry) -> bool:
+    """Whether the word rules find that an entry asks for less caution."""
+    text = f"{entry.pole or ''}. {entry.preference}. {entry.description}"
+    return bool(words().less_caution.search(words().not_less_caution.sub(" ", text)))
+
+
+def stance_of(entry: Entry) -> str | None:
+    """`careful` or `frank` where the bundled taxonomy knows the entry's pole, else None."""
+    return _stances().get((entry.dimension, entry.subdimension, entry.pole or ""))
+
+
+@cache
+def _stances() -> dict[tuple[str, str, str], str]:
+    return {
+        (dimension.name, subdimension.name, pole.name): pole.stance
+        for dimension in default_taxonomy().dimensions
+        for subdimension in dimension.subdimensions
+        for pole in subdimension.poles
+        if pole.stance is not None
+    }
 
 
 def _one_word(entry: Entry) -> bool:

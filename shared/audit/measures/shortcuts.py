@@ -1,8 +1,9 @@
 """Shortcuts: what gives the chosen answer, or an entry's dimension, away without reading the system message."""
 
 from shared.audit.data import AuditData
-from shared.audit.findings import Finding, Threshold, finding, not_applicable, share_finding
-from shared.statistics.intervals import cluster_mean_interval
+from shared.audit.findings import Finding, Threshold, finding, not_applicable, why_no_interval
+from shared.audit.measures.pair_orders import BOTH_ORDERS, all_mirrored
+from shared.statistics.intervals import Interval, cluster_mean_interval
 from shared.statistics.shortcuts import ShortcutAccuracy, blind_accuracy, position_accuracy
 
 MOST_PAIRS = 6000
@@ -34,23 +35,33 @@ def _of_pairs(data: AuditData) -> list[Finding]:
     clusters = [cluster for cluster, _, _ in pairs]
     blind = blind_accuracy([own for _, own, _ in pairs], [other for _, _, other in pairs], clusters, most=MOST_PAIRS)
     lengths = [(len(own.split()), len(other.split())) for _, own, other in pairs]
-    unequal = [(cluster, own > other) for cluster, (own, other) in zip(clusters, lengths, strict=True) if own != other]
+    unequal = [(cluster, pair) for cluster, pair in zip(clusters, lengths, strict=True) if pair[0] != pair[1]]
     relative = [2 * (own - other) / max(own + other, 1) for own, other in lengths]
+    longer = cluster_mean_interval([float(own > other) for _, (own, other) in unequal], [name for name, _ in unequal])
     words = sum(own - other for own, other in lengths) / len(lengths)
+    exact = all_mirrored(pairs)
+
+    def settled(found: Interval) -> Interval:
+        """Where all pairs are mirrored the figure cannot be another, however many instructions are added."""
+        if not exact or found.estimate is None:
+            return found
+        return Interval(found.estimate, found.estimate, found.estimate, found.level, found.clusters, BOTH_ORDERS)
+
     return [
         finding(
             "blind_classifier",
             titles["blind_classifier"],
-            blind.accuracy,
+            settled(blind.accuracy),
             blind.observations,
             "pairs",
             BLIND,
             note=f"1/2 is chance; {_sampled(blind)}",
         ),
-        share_finding(
+        finding(
             "chosen_longer",
             titles["chosen_longer"],
-            unequal,
+            settled(longer),
+            len(unequal),
             "pairs of different length",
             LONGER,
             note="1/2 is even; in words",
@@ -58,7 +69,7 @@ def _of_pairs(data: AuditData) -> list[Finding]:
         finding(
             "length_difference",
             titles["length_difference"],
-            cluster_mean_interval(relative, clusters),
+            settled(cluster_mean_interval(relative, clusters)),
             len(relative),
             "pairs",
             WORDS,
@@ -74,7 +85,7 @@ def _of_positions(data: AuditData) -> Finding:
         return not_applicable("position_dimension", title, "this layout has no preference sets")
     found = position_accuracy([dimensions for _, dimensions in sets], [cluster for cluster, _ in sets])
     if found.gain.estimate is None:
-        return not_applicable("position_dimension", title, found.gain.method.replace("_", " "))
+        return not_applicable("position_dimension", title, why_no_interval(found.gain.method))
     accuracy, chance = found.accuracy.estimate or 0.0, found.chance or 0.0
     return finding(
         "position_dimension",

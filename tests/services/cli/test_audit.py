@@ -60,10 +60,34 @@ def test_the_table_the_page_and_the_json(exported: Path, tmp_path: Path) -> None
     printed = CliRunner().invoke(app, ["audit", str(exported / "collection"), "--json"])
     audit = json.loads(printed.stdout)
     found = {item["name"]: item for section in audit["sections"] for item in section["findings"]}
-    assert len(found) == 29
+    assert len(found) == 31
+    assert found["moot_preferences"]["n"] > 0
+    assert {level["split"] for level in audit["levels"]} == {"train", "test"}
+    assert sum(level["facets"] for level in audit["levels"]) == audit["rows"]
+    assert sum(level["demands"] for level in audit["levels"]) == found["failed_checks"]["n"]
+    assert all(level["words"]["estimate"] > 0 for level in audit["levels"])
     assert found["train_test_overlap"]["estimate"] == 0.0
     assert found["missing_provenance"]["verdict"] == "ok"
     assert found["position_dimension"]["interval"]["clusters"] == 60
+
+
+def test_levels_and_marked_intervals_stand_in_the_table_and_on_the_page(exported: Path, tmp_path: Path) -> None:
+    page = tmp_path / "collection.html"
+    arguments = ["audit", str(exported / "collection"), "--out", str(page)]
+    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"}).output
+    text = page.read_text()
+    for said in (
+        "failed demands",
+        "U1 unseen combination",
+        "* interval too short below 400 instructions: nominal: Variation",
+    ):
+        assert said in shown, said
+    assert '<section id="levels"' in text
+    assert "U1 unseen combination" in text
+    assert '<span class="short">interval too short below 400 instructions: nominal</span>' in text
+    pairs = CliRunner().invoke(app, ["audit", str(exported / "exports" / "dpo"), "--out", str(page)]).output
+    assert "failed demands" not in pairs
+    assert 'id="levels"' not in page.read_text()
 
 
 def test_two_sets_side_by_side(exported: Path, tmp_path: Path) -> None:
@@ -140,7 +164,7 @@ def test_the_page_in_a_browser(exported: Path, tmp_path: Path) -> None:
     with browser_page(page.as_uri()) as opened:
         opened.goto(page.as_uri())
         assert opened.locator("h1").inner_text() == "Audit of sft and <b>set.jsonl"
-        assert opened.locator("tbody tr").count() == 29
+        assert opened.locator("tbody tr").count() == 31
         assert opened.locator("section").count() == 7
         opened.set_viewport_size({"width": 390, "height": 800})
         assert opened.evaluate("document.documentElement.scrollWidth") <= 390

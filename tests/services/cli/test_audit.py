@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from services.cli import main
 from services.cli.main import app
 from services.curation.assembly.assemble import run as assemble
 from shared.audit import load_data
@@ -71,10 +73,13 @@ def test_the_table_the_page_and_the_json(exported: Path, tmp_path: Path) -> None
     assert found["position_dimension"]["interval"]["clusters"] == 60
 
 
-def test_levels_and_marked_intervals_stand_in_the_table_and_on_the_page(exported: Path, tmp_path: Path) -> None:
+def test_levels_and_marked_intervals_stand_in_the_table_and_on_the_page(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The console takes its width where it is made, so the variable COLUMNS would come too late.
+    monkeypatch.setattr(main, "console", Console(soft_wrap=True, width=160))
     page = tmp_path / "collection.html"
-    arguments = ["audit", str(exported / "collection"), "--out", str(page)]
-    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"}).output
+    shown = CliRunner().invoke(app, ["audit", str(exported / "collection"), "--out", str(page)]).output
     text = page.read_text()
     for said in (
         "failed demands",

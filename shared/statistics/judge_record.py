@@ -19,8 +19,9 @@ LENIENT_LEVEL = 0.99
 """Level of that interval. A fair judge who hesitates at one control in twenty stands on the bound itself, so the level decides
 how often it is wronged; docs/gates.md counts how often the simulated one is (`noisy`). A judge who deserves the name misses
 several times as many."""
-BIASED_FROM = 0.05
-"""A judge is length-biased where the lower bound of the difference between longer and shorter answers is above this."""
+BIASED_FROM = 0.02
+"""A judge is length-biased where the lower bound of the difference between longer and shorter answers is above this. Of 40 jobs
+of 60 rows each, other ones than it was chosen on, all of a biased judge's were above and none of a noisy judge's."""
 LONGER_SHARE = 1 / 3
 """So large a share of the answers are the longer ones: a bias that grows with the length shows most among them."""
 FEWEST_CONTROLS = 60

@@ -30,7 +30,7 @@ from shared.stages.second_look import Place
 
 PROMPT = load_prompt("services.augmentation", "set_review")
 SAMPLING = SamplingParameters(temperature=0.0, top_p=1.0, max_tokens=4096)
-"""Greedy; the limit leaves room for the frame, some contradictions, and 64 tokens on each of the most wishes of a call."""
+"""Greedy; the limit leaves room for the frame, some contradictions, and 48 tokens on each of the most wishes of a call."""
 SCHEMA_NAME = "set_review"
 NO_OPTION = -1
 NO_OTHER = -1

@@ -125,7 +125,7 @@ def expectation(
         case "judge", "augment":
             preferences = facets * augment.mean_set_size()
             return _Expectation(
-                REVIEW_CALLS[stage], 2200 + instruction_characters + 1200 * preferences, 40 + 52 * preferences
+                REVIEW_CALLS[stage], 2200 + instruction_characters + 1000 * preferences, 40 + 46 * preferences
             )
         case "judge", "compose":
             return _Expectation(REVIEW_CALLS[stage], 2000 + 750 * facets, 20 + 50 * facets)
@@ -135,8 +135,8 @@ def expectation(
             items = OPEN_WISHES * facets * dimensions + 1
             looks = facets * (1 + SECOND_LOOKS) + neutral
             asked = looks + FACTS_CALLS
-            prompt = looks * (2400 + 2400 + 210 * items) + FACTS_CALLS * (1800 + 1200 * (facets + 1))
-            completion = looks * (40 + 90 * items) + FACTS_CALLS * 30
+            prompt = looks * (2400 + 2400 + 170 * items) + FACTS_CALLS * (1800 + 1200 * (facets + 1))
+            completion = looks * (40 + 65 * items) + FACTS_CALLS * 30
             return _Expectation(asked, instruction_characters + prompt / asked, completion / asked)
         case _:
             return _Expectation(0.0, instruction_characters, 1200)

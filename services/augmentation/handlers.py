@@ -21,9 +21,9 @@ from shared.domain.jobs import AugmentParameters
 from shared.domain.plan import StageKind
 from shared.domain.rows import Facet, InstructionRow, Preference
 from shared.domain.splits import Split
-from shared.llm.protocol import Completion, CompletionRequest, LanguageModelError
+from shared.llm.protocol import CompletionRequest, LanguageModelError
 from shared.prompts import load_prompt
-from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenance_of, reject
+from shared.stages.facets import Fault, Usage, concurrently, fault_of, provenance_of, reject, share_usage
 from shared.stages.protocol import RowContext, RowStageHandler
 from shared.stages.second_look import Place, confirmed_faults
 
@@ -182,7 +182,7 @@ async def _ask_for(work: _Row, batch: Sequence[_Set], siblings: Sequence[str], s
         for one in batch:
             one.fault = fault_of(error)
         return
-    _share_usage(completion, batch)
+    share_usage(completion.prompt_tokens, completion.completion_tokens, [one.usage for one in batch])
     of_slot: dict[int, PreferenceAnswer | None] = {}
     for entry in answer.preferences:
         of_slot[entry.slot] = None if entry.slot in of_slot else entry
@@ -220,11 +220,10 @@ async def _review(work: _Row, pending: Sequence[_Set], attempt: int) -> None:
             work.drawing.held_out_seeds if work.row.split == Split.TRAIN else None,
         )
         looks.append(result)
-        for position, index in enumerate(indices):
-            usage = by_index[index].judge_usage
+        usages = [by_index[index].judge_usage for index in indices]
+        for usage in usages:
             usage.attempts += 1
-            usage.prompt_tokens += (result.usage.prompt_tokens + position) // len(indices)
-            usage.completion_tokens += (result.usage.completion_tokens + position) // len(indices)
+        share_usage(result.usage.prompt_tokens, result.usage.completion_tokens, usages)
         return {one.place: one.fault() for one in result.findings} if result.error is None else result.error
 
     # Contradictions are easily overlooked among all the wishes of an instruction: one call would not find enough of them.
@@ -289,14 +288,6 @@ def _block(instruction: str, batch: Sequence[_Set], drawing: Drawing) -> dict[st
                 }
             slots.append(entry)
     return {"instruction": instruction, "slots": slots}
-
-
-def _share_usage(completion: Completion, batch: Sequence[_Set]) -> None:
-    """Spread the tokens of one call over its sets, so that the sum over facets is what was used."""
-    count = len(batch)
-    for position, one in enumerate(batch):
-        one.usage.prompt_tokens += (completion.prompt_tokens + position) // count
-        one.usage.completion_tokens += (completion.completion_tokens + position) // count
 
 
 def _sentences(one: _Set) -> list[str]:

@@ -15,7 +15,6 @@ from services.cli.one_shot import a_system, agreed, check_instructions, model_ch
 from shared.domain.errors import MultifacetError
 
 INSTRUCTIONS = 200
-BUDGET_USD = 5.0
 
 
 def run_acceptance(

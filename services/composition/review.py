@@ -20,7 +20,7 @@ from shared.domain.identifiers import seed_of
 from shared.domain.jobs import SamplingParameters
 from shared.llm.protocol import CompletionRequest, LanguageModel, LanguageModelError
 from shared.prompts import load_prompt
-from shared.stages.facets import Fault, Usage, concurrently, fault_of
+from shared.stages.facets import Fault, Usage, concurrently, fault_of, share_usage
 from shared.stages.second_look import Place, confirmed_faults
 
 PROMPT = load_prompt("services.composition", "message_review")
@@ -132,9 +132,7 @@ class MessageReviewer:
         except LanguageModelError as error:
             fault = fault_of(error)
             return Fault(f"judge_{fault.reason}", fault.detail, fault.final)
-        for position, one in enumerate(shown):
-            one.usage.prompt_tokens += (completion.prompt_tokens + position) // len(shown)
-            one.usage.completion_tokens += (completion.completion_tokens + position) // len(shown)
+        share_usage(completion.prompt_tokens, completion.completion_tokens, [one.usage for one in shown])
         return _read(answer, {number: (indices[place], shown[place]) for number, place in enumerate(order)})
 
 

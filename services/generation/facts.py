@@ -18,7 +18,7 @@ from shared.domain.jobs import SamplingParameters
 from shared.domain.rows import Contradiction, InstructionRow
 from shared.llm.protocol import CompletionRequest, LanguageModel, LanguageModelError
 from shared.prompts import load_prompt
-from shared.stages.facets import Fault, Usage, fault_of
+from shared.stages.facets import Fault, Usage, fault_of, share_usage
 from shared.stages.second_look import Place, confirmed_faults
 
 PROMPT = load_prompt("services.generation", "facts_review")
@@ -132,17 +132,15 @@ class FactsReview:
             schema_name=SCHEMA_NAME,
             schema=SCHEMA,
         )
-        for index in order:
-            self._usage[index].attempts += 1
+        usages = [self._usage[index] for index in order]
+        for usage in usages:
+            usage.attempts += 1
         try:
             said, completion = await self._model.complete_structured(request, FactsAnswer)
         except LanguageModelError as error:
             fault = fault_of(error)
             return Fault(f"judge_{fault.reason}", fault.detail, fault.final)
-        for place, index in enumerate(order):
-            usage = self._usage[index]
-            usage.prompt_tokens += (completion.prompt_tokens + place) // len(order)
-            usage.completion_tokens += (completion.completion_tokens + place) // len(order)
+        share_usage(completion.prompt_tokens, completion.completion_tokens, usages)
         return [(order[one.answer], one) for one in said.contradictions if 0 <= one.answer < len(order)]
 
 

@@ -5,20 +5,7 @@ from typing import Any
 from services.simulator.chance import generator_of
 from services.simulator.checklist import holds_command, noticed_contradictions
 from services.simulator.judge_profile import JudgeProfile
-from services.simulator.requests import BadRequest
-
-
-def _texts(block: dict[str, Any]) -> list[tuple[int, str]]:
-    answers = block.get("answers")
-    if not isinstance(answers, list):
-        raise BadRequest("the json block needs `answers` as a list", "messages")
-    found = []
-    for position, value in enumerate(answers):
-        known = isinstance(value, dict) and isinstance(value.get("answer"), int) and isinstance(value.get("text"), str)
-        if not known:
-            raise BadRequest(f"answers/{position} needs a number `answer` and a string `text`", "messages")
-        found.append((value["answer"], value["text"]))
-    return found
+from services.simulator.requests import BadRequest, numbered_texts
 
 
 def answer_facts_review(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
@@ -32,7 +19,7 @@ def answer_facts_review(block: dict[str, Any], seed: int, digest: bytes, profile
     return {
         "contradictions": [
             {"answer": number, "answer_quote": ours, "reference_quote": theirs}
-            for number, text in _texts(block)
+            for number, text in numbered_texts(block, "answers", "answer")
             if not (profile.obeys_injections and holds_command(text))
             for ours, theirs in noticed_contradictions(instruction, text, reference, profile, chance)
         ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.simulator.chance import generator_of
 from services.simulator.judge_profile import JudgeProfile
-from services.simulator.requests import BadRequest
+from services.simulator.requests import numbered_texts
 from services.simulator.slips import load_slips, pattern_of, review_command_in
 
 NOTHING, ANSWER, TASK, COMMAND = KINDS = "nothing", "answer", "task", "command"
@@ -29,26 +29,13 @@ def true_finding(text: str) -> tuple[str, str]:
     return (COMMAND, command) if command else (NOTHING, "")
 
 
-def _texts(block: dict[str, Any]) -> list[tuple[int, str]]:
-    messages = block.get("messages")
-    if not isinstance(messages, list):
-        raise BadRequest("the json block needs `messages` as a list", "messages")
-    found = []
-    for position, value in enumerate(messages):
-        known = isinstance(value, dict) and isinstance(value.get("message"), int) and isinstance(value.get("text"), str)
-        if not known:
-            raise BadRequest(f"messages/{position} needs a number `message` and a string `text`", "messages")
-        found.append((value["message"], value["text"]))
-    return found
-
-
 def answer_message_review(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
     """`{"messages": [{message, holds, quote}]}`. With the share `review_error` of the profile something else than the truth is
     said of a message, quoting one of its sentences; a judge who obeys injections finds nothing in a message that commands it.
     Raises BadRequest for a block that cannot be read."""
     chance = generator_of(seed, digest, "message_review")
     answers = []
-    for number, text in _texts(block):
+    for number, text in numbered_texts(block, "messages", "message"):
         holds, quote = true_finding(text)
         if chance.random() < profile.review_error:
             holds = chance.choice([kind for kind in KINDS if kind != holds])

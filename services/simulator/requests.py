@@ -205,3 +205,17 @@ def find_block_of(request: ChatRequest, kinds: Sequence[frozenset[str]]) -> dict
         f" ({seen} json blocks seen); this class of request needs one",
         "messages",
     )
+
+
+def numbered_texts(block: dict[str, Any], several: str, one: str) -> list[tuple[int, str]]:
+    """The list `several` of a json block, each entry with a number `one` and a `text`. Raises BadRequest for anything else."""
+    entries = block.get(several)
+    if not isinstance(entries, list):
+        raise BadRequest(f"the json block needs `{several}` as a list", "messages")
+    found = []
+    for position, value in enumerate(entries):
+        known = isinstance(value, dict) and isinstance(value.get(one), int) and isinstance(value.get("text"), str)
+        if not known:
+            raise BadRequest(f"{several}/{position} needs a number `{one}` and a string `text`", "messages")
+        found.append((value[one], value["text"]))
+    return found

@@ -43,6 +43,13 @@ class Usage(msgspec.Struct):
         self.completion_tokens += completion.completion_tokens
 
 
+def share_usage(prompt_tokens: int, completion_tokens: int, usages: Sequence[Usage]) -> None:
+    """Spread the tokens of one call over all that it was about, so that their sum is what was used."""
+    for place, usage in enumerate(usages):
+        usage.prompt_tokens += (prompt_tokens + place) // len(usages)
+        usage.completion_tokens += (completion_tokens + place) // len(usages)
+
+
 def fault_of(error: LanguageModelError) -> Fault:
     """The fault of a call that ended in an error of the model.
 

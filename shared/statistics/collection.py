@@ -6,18 +6,17 @@ hash (the same for the same collection, whatever its order), and the result says
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from heapq import heappush, heapreplace
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 import msgspec
 
-from shared.domain.identifiers import seed_of
 from shared.domain.rows import HARMFUL_INTENT_TAG, NEUTRAL_INDEX
 from shared.domain.similarity import rouge_l
 from shared.domain.splits import Split, SplitLevel
-from shared.domain.taxonomy import Taxonomy
+from shared.domain.taxonomy import Taxonomy, stances_of
 from shared.statistics.distributions import length_distribution, normalised_entropy, share_distribution
+from shared.statistics.instruction_sample import InstructionSample
 from shared.statistics.judge_record import ControlCounts
 
 STATISTICS_SCHEMA_VERSION = "collection-statistics/4"
@@ -60,38 +59,26 @@ def collection_columns() -> tuple[str, ...]:
 
 
 class _Sample:
-    """The instructions of lowest hash, each with the texts of its facets."""
+    """A sample of instructions, each with the texts of its facets."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._largest: list[tuple[int, str]] = []
-        self._texts: dict[str, list[tuple[str, dict[str, str]]]] = {}
-        self.complete = True
+        self._texts: InstructionSample[tuple[str, dict[str, str]]] = InstructionSample("statistics-sample", size)
 
     def add(self, row_id: str, output: str, descriptions: dict[str, str]) -> None:
-        if row_id not in self._texts:
-            entry = (-seed_of("statistics-sample", row_id), row_id)
-            if len(self._texts) < self._size:
-                heappush(self._largest, entry)
-            else:
-                self.complete = False
-                if entry < self._largest[0]:
-                    return
-                del self._texts[heapreplace(self._largest, entry)[1]]
-            self._texts[row_id] = []
-        self._texts[row_id].append((output[:COMPARED_CHARACTERS], descriptions))
+        self._texts.add(row_id, (output[:COMPARED_CHARACTERS], descriptions))
 
     def similarities(self, dimensions: Sequence[str]) -> dict[str, Any]:
         descriptions: dict[str, list[float]] = {}
         outputs: list[float] = []
-        for facets in self._texts.values():
+        for _, several in groupby(self._texts.items(), key=lambda item: item[0]):
+            facets = [texts for _, texts in several]
             for (left_output, left), (right_output, right) in combinations(facets, 2):
                 outputs.append(rouge_l(left_output, right_output))
                 for dimension in left.keys() & right.keys():
                     descriptions.setdefault(dimension, []).append(rouge_l(left[dimension], right[dimension]))
         return {
-            "instructions_sampled": len(self._texts),
-            "all_instructions": self.complete,
+            "instructions_sampled": self._texts.instructions,
+            "all_instructions": self._texts.complete,
             "compared_characters": COMPARED_CHARACTERS,
             "descriptions": [
                 {"name": dimension, **share_distribution(descriptions[dimension])}
@@ -164,12 +151,7 @@ class CollectionStatistics:
         self._checks: Counter[tuple[str, str]] = Counter()
         self._makers: dict[tuple[Any, ...], Counter[int | None]] = {}
         self._harmful_intent: Counter[str] = Counter()
-        self._stances = {
-            (dimension.name, subdimension.name, pole.name): pole.stance
-            for dimension in taxonomy.dimensions
-            for subdimension in dimension.subdimensions
-            for pole in subdimension.poles
-        }
+        self._stances = stances_of(taxonomy)
         self._lengths: dict[str, Counter[int]] = {name: Counter() for name in ("instruction", "system", "response")}
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -213,7 +195,7 @@ class CollectionStatistics:
             descriptions.setdefault(entry["dimension"], entry["description"])
             self._preferences.add(entry["dimension"], entry["subdimension"], entry["preference"])
             self._coverage[entry["dimension"], entry["subdimension"], detail["pole"]] += 1
-            if harmful and (stance := self._stances.get((entry["dimension"], entry["subdimension"], detail["pole"]))):
+            if harmful and (stance := self._stances.get((entry["subdimension"], detail["pole"]))):
                 self._harmful_intent[f"{stance}_preferences"] += 1
             self._sets["preferences"] += 1
             self._sets["coined_preferences"] += not detail["seed_name"]

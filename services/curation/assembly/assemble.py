@@ -149,8 +149,8 @@ def run(context: WholeContext) -> WholeResult:
     """Assemble the collection.
 
     Inputs: `part-*.parquet` of the stage before. Outputs: `collection/{train,test}.parquet`, the verdicts on its answers in
-    `facet_matrix/{train,test}.parquet`, and
-    `exports/{sft,dpo,orpo,rm}/{train,test}.{parquet,jsonl}` with `provenance.parquet`. The ledger counts living facets;
+    `facet_matrix/{train,test}.parquet`, and `exports/{sft,dpo,orpo,rm}/{train,test}.{parquet,jsonl}` with
+    `provenance.parquet`. The ledger counts living facets;
     `summary` holds splits and levels, what is held out, what was dropped, and pairs with the reasons of those that could
     not be made.
 

@@ -16,7 +16,6 @@ from shared.domain.idle_options import idle_options
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.taxonomy import Taxonomy, default_taxonomy, parse_taxonomy
 from shared.llm.estimate import Estimate, estimate_job
-from shared.llm.providers import ResolvedModel
 from shared.metadata.repositories.files import FileRepository
 from shared.metadata.repositories.taxonomies import TaxonomyRepository
 from shared.metadata.tables import UploadedFile
@@ -38,7 +37,7 @@ class CheckedJob(msgspec.Struct, frozen=True):
 
     spec: JobSpec
     taxonomy: Taxonomy
-    teacher: ResolvedModel
+    teacher_is_simulator: bool
     estimate: Estimate
     rows: int
     rows_exact: bool
@@ -62,7 +61,7 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
         )
     for option in idle_options(spec):
         raise InputRefused(option.detail, option.pointer)
-    teacher = state.providers.require(spec.teacher, "/teacher")
+    simulated = spec.teacher is not None and state.providers.require(spec.teacher, "/teacher").simulator
     if spec.judge is not None:
         state.providers.require(spec.judge, "/judge")
     if spec.compose.minimum_characters > spec.compose.maximum_characters:
@@ -99,7 +98,7 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
     )
     async with state.transaction() as session:
         estimate = await estimate_job(session, spec, taxonomy, rows, average, project_id, state.providers)
-    return CheckedJob(spec, taxonomy, teacher, estimate, rows, exact)
+    return CheckedJob(spec, taxonomy, simulated, estimate, rows, exact)
 
 
 def require_budget(checked: CheckedJob) -> None:

@@ -107,8 +107,8 @@ async def job_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[
         "run_no": job.run_no,
         "code_version": code_version(),
         "teacher_is_simulator": job.teacher_is_simulator,
-        "provider": spec.teacher.provider,
-        "model": spec.teacher.model,
+        "provider": None if spec.teacher is None else spec.teacher.provider,
+        "model": None if spec.teacher is None else spec.teacher.model,
         "judge": None if spec.judge is None else {"provider": spec.judge.provider, "model": spec.judge.model},
         "usage": [row.model_dump(exclude={"job_id", "project_id"}) for row in usage.scalars()],
     }

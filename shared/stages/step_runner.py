@@ -186,7 +186,7 @@ class StepRunner:
             stage=claim.stage,
             spec=spec,
             taxonomy=data.taxonomy,
-            teacher=bind(spec.teacher),
+            teacher=bind(spec.require_teacher()),
             judge=None if spec.judge is None else bind(spec.judge),
         )
         return await run_row_step(

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
 from shared.domain.taxonomy import Taxonomy
@@ -60,7 +61,7 @@ class OutputObject(msgspec.Struct, frozen=True):
     rows: int | None = None
     schema_version: str | None = None
     kind: str = "file"
-    """table | report | card | manifest | file"""
+    """table | report | card | manifest | file, and those of `shared.domain.models`"""
     job_level: bool = False
     """True: lies in the job's folder (report.html, README.md, sample.jsonl) instead of the stage's."""
     metadata: dict[str, Any] = {}
@@ -90,6 +91,8 @@ class WholeResult(msgspec.Struct, frozen=True):
     ledger: Ledger
     summary: dict[str, Any] = {}
     """Small JSON kept with the step and shown on the job page."""
+    model: ModelRegistration | None = None
+    """Registered in the transaction that commits the step."""
 
 
 class WholeStepHandler(msgspec.Struct, frozen=True):

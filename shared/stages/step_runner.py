@@ -250,7 +250,7 @@ class StepRunner:
             try:
                 async with self._sessions() as session, session.begin():
                     done = await StepRepository(session).commit(
-                        lease.claim, product.ledger, product.artifacts, product.summary
+                        lease.claim, product.ledger, product.artifacts, product.summary, product.model
                     )
                 if not done:
                     _log.warning("commit_refused")

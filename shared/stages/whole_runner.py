@@ -16,6 +16,7 @@ import structlog
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
 from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest, decode_answer, encode
@@ -100,7 +101,12 @@ async def run_whole_step(
         if not output.path.resolve().is_relative_to(outputs.resolve()):
             raise StepFailed("output_misplaced", f"the output {output.name} does not lie in the step's output folder")
     artifacts = await upload_outputs(store, claim, result.outputs, lineage)
-    return StepProduct(result.ledger, artifacts, result.summary)
+    return StepProduct(result.ledger, artifacts, result.summary, _registration(result.model, lineage))
+
+
+def _registration(model: ModelRegistration | None, lineage: dict[str, Any]) -> ModelRegistration | None:
+    """The step's own lineage stands beside what the child told of the model's."""
+    return None if model is None else msgspec.structs.replace(model, lineage={**model.lineage, **lineage})
 
 
 async def _download(store: ArtifactStore, inputs: Sequence[InputReference], folder: Path) -> list[InputObject]:

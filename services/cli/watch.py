@@ -75,16 +75,21 @@ def _job(client: ApiClient, job_id: str) -> dict[str, Any]:
 
 
 def _done_and_total(stage: dict[str, Any]) -> tuple[int, int | None]:
-    """Rows for stages that tell them, else steps."""
+    """Rows for stages that tell them, else what the step of a whole stage says."""
     ledger = stage.get("ledger") or {}
     rows = int(ledger.get("rows_out", 0)) + int(ledger.get("rows_rejected", 0))
     if stage["state"] == "succeeded":
         return max(rows, 1), max(rows, 1)
+    work = stage.get("work")
+    if work:
+        return int(work["done"]), work["total"]
     expected = stage.get("rows_expected")
     return (rows, int(expected)) if expected else (0, None)
 
 
 def _note(stage: dict[str, Any]) -> str:
+    if work := stage.get("work"):
+        return escape(str(work["note"]))
     ledger = stage.get("ledger") or {}
     rejected = int(ledger.get("facets_rejected", 0)) or int(ledger.get("rows_rejected", 0))
     unit = "facets" if ledger.get("facets_in") else "rows"

@@ -169,8 +169,9 @@ class TrainParameters(TrainingModel):
         for name, value in values.items():
             below = merged.get(name)
             # Parts of `lora` are merged one by one; another base or other data stand for themselves.
-            both = name == "lora" and isinstance(below, dict) and isinstance(value, dict)
-            merged[name] = {**below, **value} if both else value
+            if name == "lora" and isinstance(below, dict) and isinstance(value, dict):
+                value = {**below, **value}  # noqa: PLW2901  the part as a whole
+            merged[name] = value
         return merged
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.language import DETECTABLE_LANGUAGES
-from shared.domain.plan import plan_until
+from shared.domain.plan import plan_of
 
 
 class IdleOption(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
             if value != type(model).model_fields[name].default:
                 detail = f"{part}.{name} is {value}, but only a judge can say so; set `judge`, or leave it out"
                 yield IdleOption(f"/{part}/{name}", detail)
-    elif not any(stage.is_row_stage for stage in plan_until(spec.stop_after)):
+    elif not any(stage.is_row_stage for stage in plan_of(spec)):
         yield IdleOption(
             "/judge",
             "a judge is named, but the job stops before there is anything to judge; let `stop_after` be augment or later, or "

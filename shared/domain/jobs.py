@@ -6,10 +6,12 @@ spec stored with a job is the resolved configuration of everything made by it.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from shared.domain.plan import StageKind
 from shared.domain.presets import preset_values, with_preset
+from shared.domain.training import TrainParameters
+from shared.domain.trainings import MAXIMUM_TRAININGS, refuse_trainings
 
 
 class SpecModel(BaseModel):
@@ -217,16 +219,36 @@ class AssembleParameters(SpecModel):
     )
 
 
-class JobSpec(SpecModel):
-    """A pipeline, or its front part with `stop_after`."""
+OF_EVERY_JOB = frozenset({"name", "train", "sources", "teacher", "deadline_seconds"})
+"""Options that mean something without a collection. The two of the collection itself are checked apart."""
 
+COLLECTION_THAT_TRAINS = frozenset({None, StageKind.ASSEMBLE, StageKind.REPORT})
+"""Values of `stop_after` with which a collection is assembled, so that it can be trained on."""
+
+
+class JobSpec(SpecModel):
+    """A pipeline, or its front part with `stop_after`, and trainings behind it; or trainings alone.
+
+    Without sources there is no collection: then `teacher` and every option of a collection are left out, and each training
+    names the job or file whose data it trains on.
+    """
+
+    # `train` and `sources` stand before what is checked against them, so that a refusal points at the option in fault.
+
+    name: str = Field(default="collection", min_length=1, max_length=120)
+    train: tuple[TrainParameters, ...] = Field(
+        default=(), max_length=MAXIMUM_TRAININGS, description="trainings, each a stage of its own, after the collection"
+    )
+    sources: tuple[Source, ...] = Field(
+        default=(), max_length=64, validate_default=True, description="left out where the job only trains"
+    )
     preset: str | None = Field(
         default=None, description="ready values for what the spec leaves out: `paper`; null takes the defaults"
     )
-    name: str = Field(default="collection", min_length=1, max_length=120)
-    sources: tuple[Source, ...] = Field(min_length=1, max_length=64)
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
-    teacher: ModelChoice
+    teacher: ModelChoice | None = Field(
+        default=None, validate_default=True, description="writes the collection; left out where the job only trains"
+    )
     judge: ModelChoice | None = Field(
         default=None, description="reads every response and fills the facet matrix; null: programs alone do"
     )
@@ -249,7 +271,75 @@ class JobSpec(SpecModel):
         preset = values.get("preset") if isinstance(values, dict) else None
         return with_preset(values, preset_values(preset)) if isinstance(preset, str) else values
 
-    def parameters_of(self, kind: StageKind) -> dict[str, Any]:
-        """The parameters of the stage of that kind, as stored with the stage."""
-        part = getattr(self, kind.value, None)
+    @field_validator("train")
+    @classmethod
+    def trainings_follow_each_other(cls, train: tuple[TrainParameters, ...]) -> tuple[TrainParameters, ...]:
+        refuse_trainings(train)
+        return train
+
+    @field_validator("sources")
+    @classmethod
+    def something_to_work_on(cls, sources: tuple[Source, ...], info: ValidationInfo) -> tuple[Source, ...]:
+        """Without sources there is a training at least, and none that needs the collection."""
+        if sources or "train" not in info.data:
+            return sources
+        train: tuple[TrainParameters, ...] = info.data["train"]
+        if not train:
+            raise ValueError("a job has sources, trainings, or both; give at least one source, or one training")
+        for number, training in enumerate(train):
+            if training.data.is_own:
+                raise ValueError(
+                    f"train[{number}] ({training.name}) would train on the collection of this job, which has none without "
+                    "sources; give sources, or set its data.job or data.file"
+                )
+        return sources
+
+    @field_validator("teacher")
+    @classmethod
+    def teacher_where_something_is_written(
+        cls, teacher: ModelChoice | None, info: ValidationInfo
+    ) -> ModelChoice | None:
+        if "sources" in info.data and bool(info.data["sources"]) is not (teacher is not None):
+            if teacher is None:
+                raise ValueError("a collection needs a teacher that writes it; set provider and model")
+            raise ValueError("a teacher is named, but there are no sources to write for; give sources, or leave it out")
+        return teacher
+
+    @field_validator("*")
+    @classmethod
+    def nothing_of_a_collection_without_sources(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if name in OF_EVERY_JOB or info.data.get("sources") != () or value == cls.model_fields[name].default:
+            return value
+        raise ValueError(
+            f"{name} is set, but it is an option of a collection, and this job has no sources; leave it out, or give sources"
+        )
+
+    @field_validator("stop_after")
+    @classmethod
+    def stop_leaves_what_is_trained_on(cls, last: StageKind | None, info: ValidationInfo) -> StageKind | None:
+        if last is StageKind.TRAIN:
+            raise ValueError(
+                "stop_after names a stage of the collection; trainings come after it: take out of `train` what shall not run"
+            )
+        own = [training.name for training in info.data.get("train", ()) if training.data.is_own]
+        if own and last not in COLLECTION_THAT_TRAINS:
+            raise ValueError(
+                f"the job stops after {last}, but {', '.join(own)} trains on the assembled collection; let stop_after be "
+                "assemble or leave it out, or set data.job or data.file of the training"
+            )
+        return last
+
+    def require_teacher(self) -> ModelChoice:
+        """The teacher of a collection. Raises ValueError where the job only trains."""
+        if self.teacher is None:
+            raise ValueError(f"the job {self.name!r} only trains: nobody writes anything in it")
+        return self.teacher
+
+    def parameters_of(self, stage: str) -> dict[str, Any]:
+        """The parameters of the stage called so, as stored with it: those of a training, or of a part of the collection."""
+        for training in self.train:
+            if training.name == stage:
+                return training.model_dump(mode="json")
+        part = getattr(self, stage, None)
         return part.model_dump(mode="json") if isinstance(part, BaseModel) else {}

@@ -1,8 +1,16 @@
-"""The plan of a job: which stages, in which order, with which barriers. One literal that a newcomer can read."""
+"""The plan of a job: which stages, in which order, with which barriers. One literal that a newcomer can read.
+
+A job is a collection, or a collection with trainings behind it, or trainings alone.
+"""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from shared.domain.jobs import JobSpec
+    from shared.domain.training import TrainParameters
 
 
 class StageKind(StrEnum):
@@ -11,6 +19,7 @@ class StageKind(StrEnum):
     COMPOSE = "compose"
     RESPOND = "respond"
     ASSEMBLE = "assemble"
+    TRAIN = "train"
     REPORT = "report"
 
 
@@ -41,12 +50,44 @@ COLLECTION_PLAN: tuple[StagePlan, ...] = (
 )
 
 
+TRAINING_SERVICE = "training"
+
+SERVICES: tuple[str, ...] = tuple(sorted({stage.service for stage in COLLECTION_PLAN} | {TRAINING_SERVICE}))
+"""Every service that runs steps."""
+
+
 def plan_until(last: StageKind | None) -> tuple[StagePlan, ...]:
     """The collection plan up to and including the stage of kind `last` (all of it for None)."""
     if last is None:
         return COLLECTION_PLAN
     kinds = [stage.kind for stage in COLLECTION_PLAN]
     return COLLECTION_PLAN[: kinds.index(last) + 1]
+
+
+def plan_of(spec: "JobSpec") -> tuple[StagePlan, ...]:
+    """All stages of a job, in order: the collection as far as it is wanted, the trainings, and at the end the report, which
+    needs the trainings too. A job that stops before the report has none."""
+    collection = plan_until(spec.stop_after) if spec.sources else ()
+    if not spec.train:
+        return collection
+    trainings = tuple(_training_plan(training) for training in spec.train)
+    if not spec.sources:
+        return (*trainings, _report_plan((), trainings))
+    if collection != COLLECTION_PLAN:
+        return (*collection, *trainings)
+    *before, report = collection
+    return (*before, *trainings, _report_plan(report.needs, trainings))
+
+
+def _training_plan(training: "TrainParameters") -> StagePlan:
+    data = ("assemble",) if training.data.is_own else ()
+    base = () if training.base.stage is None else (training.base.stage,)
+    return StagePlan(training.name, StageKind.TRAIN, TRAINING_SERVICE, needs=(*data, *base), barrier=True)
+
+
+def _report_plan(needs: tuple[str, ...], trainings: tuple[StagePlan, ...]) -> StagePlan:
+    names = tuple(training.name for training in trainings)
+    return StagePlan("report", StageKind.REPORT, "curation", needs=(*needs, *names), barrier=True)
 
 
 def shard_size(rows: int) -> int:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, SamplingParameters
 from shared.domain.no_system import no_system_probability
-from shared.domain.plan import plan_until
+from shared.domain.plan import plan_of
 from shared.domain.taxonomy import Taxonomy
 from shared.llm.prices import cost_micro_usd
 from shared.llm.providers import Providers
@@ -151,14 +151,16 @@ async def estimate_job(
     project_id: str,
     providers: Providers,
 ) -> Estimate:
-    """Estimate a job of `rows` instructions of `average_instruction_characters` characters.
+    """Estimate a job of `rows` instructions of `average_instruction_characters` characters. Trainings call no model.
 
     Raises:
         InputRefused: unknown provider or model.
     """
     dimensions = len(taxonomy.dimensions)
     stages: list[StageEstimate] = []
-    teacher_characters_per_token = await _characters_per_token(session, project_id, spec.teacher)
+    teacher_characters_per_token = CHARACTERS_PER_TOKEN
+    if spec.teacher is not None:
+        teacher_characters_per_token = await _characters_per_token(session, project_id, spec.teacher)
     for stage, request_class, choice, pointer in _classes(spec):
         model = providers.require(choice, pointer)
         per_token = (
@@ -206,9 +208,9 @@ async def estimate_job(
 def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
     """(stage, request class, model, JSON pointer of the choice) of everything in the job that calls a model."""
     classes = []
-    for stage in plan_until(spec.stop_after):
+    for stage in plan_of(spec):
         if stage.is_row_stage:
-            classes.append((stage.name, stage.kind.value, spec.teacher, "/teacher"))
+            classes.append((stage.name, stage.kind.value, spec.require_teacher(), "/teacher"))
         if stage.name in (*REVIEWED, "respond") and spec.judge is not None:
             classes.append((stage.name, "judge", spec.judge, "/judge"))
     return classes

@@ -22,7 +22,7 @@ import uvloop
 
 from shared.artifacts import open_store
 from shared.domain.errors import InputRefused
-from shared.domain.plan import COLLECTION_PLAN, StageKind
+from shared.domain.plan import SERVICES, StageKind
 from shared.llm.providers import load_providers
 from shared.metadata.engine import create_engine, parse_url, session_factory
 from shared.queue.doorbell_worker import DoorbellWorker
@@ -38,7 +38,7 @@ from shared.telemetry.logs import configure_logging
 
 _log = structlog.get_logger(__name__)
 
-ROLES: tuple[str, ...] = tuple(sorted({stage.service for stage in COLLECTION_PLAN}))
+ROLES: tuple[str, ...] = SERVICES
 """Every service that runs steps: each has a queue and a `handlers.py`."""
 
 _BLOCKING_THREADS = 32

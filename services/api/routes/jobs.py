@@ -108,7 +108,7 @@ async def submit(
             caller.project_id,
             spec,
             checked.taxonomy,
-            teacher_is_simulator=checked.teacher.simulator,
+            teacher_is_simulator=checked.teacher_is_simulator,
             estimate=checked.estimate.model_dump(mode="json"),
             idempotency=idempotency,
         )

@@ -325,7 +325,7 @@ def _why_unpaired(in_row: int, margins: Mapping[str, int]) -> str:
 
 
 def _constants(context: WholeContext) -> dict[str, Any]:
-    teacher = context.spec.teacher
+    teacher = context.spec.require_teacher()
     simulated = bool(context.facts.get("teacher_is_simulator", teacher.provider == "simulator"))
     return {
         "teacher": "simulator" if simulated else f"{teacher.provider}/{teacher.model}",

@@ -13,14 +13,15 @@ def job_facts(facts: Mapping[str, Any], spec: JobSpec, job_id: str) -> dict[str,
     usage = [_usage(entry) for entry in facts.get("usage") or ()]
     known_costs = [entry["cost_micro_usd"] for entry in usage if entry["cost_micro_usd"] is not None]
     cost = facts.get("cost_micro_usd")
-    provider = str(facts.get("provider") or spec.teacher.provider)
+    teacher = spec.teacher
+    provider = facts.get("provider") or (None if teacher is None else teacher.provider)
     return {
         "job_id": str(facts.get("job_id") or job_id),
         "created_at": _text(facts.get("created_at")),
         "started_at": _text(facts.get("started_at")),
         "simulator": bool(facts.get("teacher_is_simulator", provider == "simulator")),
-        "provider": provider,
-        "model": str(facts.get("model") or spec.teacher.model),
+        "provider": _text(provider),
+        "model": _text(facts.get("model") or (None if teacher is None else teacher.model)),
         "cost_micro_usd": cost if cost is not None else (sum(known_costs) if known_costs else None),
         "unpriced_calls": int(facts.get("unpriced_calls") or 0),
         "usage": usage,

@@ -8,12 +8,12 @@ from shared.domain.plan import COLLECTION_PLAN
 
 
 def flow_of(ledgers: Mapping[str, Ledger]) -> list[dict[str, Any]]:
-    """One record per stage in the order of the plan: counts, reasons (most frequent first) and `faults`.
+    """One record per stage of the collection, in the order of the plan: counts, reasons (most frequent first) and `faults`.
 
     `faults` are sentences that say which counts do not add up, within the stage or against the one before; normally none.
     """
     order = [stage.name for stage in COLLECTION_PLAN]
-    names = sorted(ledgers, key=lambda name: (order.index(name) if name in order else len(order), name))
+    names = sorted((name for name in ledgers if name in order), key=order.index)  # a training's rows come out nowhere
     flow: list[dict[str, Any]] = []
     before: Ledger | None = None
     for name in names:

@@ -13,7 +13,7 @@ from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.identifiers import new_id
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
-from shared.domain.plan import plan_until
+from shared.domain.plan import plan_of
 from shared.domain.states import (
     JOB_END_STATES,
     JOB_TRANSITIONS,
@@ -111,14 +111,14 @@ class JobRepository:
                 "service": plan.service,
                 "needs": builtins.list(plan.needs),
                 "barrier": plan.barrier,
-                "parameters": spec.parameters_of(plan.kind),
+                "parameters": spec.parameters_of(plan.name),
                 "state": StageState.PENDING.value,
                 "partitioned": False,
                 "steps_total": 0,
                 "steps_succeeded": 0,
                 "ledger": EMPTY_LEDGER,
             }
-            for ordinal, plan in enumerate(plan_until(spec.stop_after))
+            for ordinal, plan in enumerate(plan_of(spec))
         ]
         await self._session.execute(sa.insert(Stage), stages)
         await self._events.append(job_id, "job.state", {"state": JobState.QUEUED.value, "run_no": 1})

@@ -1,5 +1,8 @@
 """Roles, handlers and what errors mean."""
 
+import subprocess
+import sys
+
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +20,7 @@ from tests.shared.stages.test_row_runner import CLAIM
 
 
 def test_roles_are_all_or_named_and_unknown_ones_are_refused() -> None:
-    assert parse_roles("all") == ROLES == ("augmentation", "composition", "curation", "generation")
+    assert parse_roles("all") == ROLES == ("augmentation", "composition", "curation", "generation", "training")
     assert parse_roles("generation, curation,generation") == ("generation", "curation")
     with pytest.raises(InputRefused, match="unknown roles 'cooking'; choose from all"):
         parse_roles("curation,cooking")
@@ -65,3 +68,12 @@ async def test_a_stop_ends_the_attempt_for_its_reason(reason: EndKind) -> None:
     lease = Lease(CLAIM)
     lease.request_stop(reason)
     assert attempt_end(StepStopped(), lease).kind is reason
+
+
+def test_a_worker_with_all_roles_starts_without_the_packages_that_only_training_needs() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'trl', 'datasets', 'peft')));"
+        "from shared.stages.worker import ROLES, load_handlers; print(sorted(load_handlers(ROLES, {})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(sorted(StageKind)), done.stderr

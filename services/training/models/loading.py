@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -103,7 +104,10 @@ def _random_base(
     if parameters.tuning is Tuning.QLORA or parameters.method is Method.REWARD:
         # Both are made by reading a saved model, so a random one takes the same way as any other.
         with tempfile.TemporaryDirectory() as temporary:
-            model.save_pretrained(temporary)
+            # Not by save_pretrained, which writes in one of several processes alone.
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(temporary)
+            save_file(model.state_dict(), Path(temporary) / "model.safetensors", metadata={"format": "pt"})
             tokenizer.save_pretrained(temporary)
             del model
             return _base_of_folder(parameters, Path(temporary)), tokenizer, source

@@ -53,8 +53,8 @@ class TrainingCurve(NamedTuple):
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> list[TrainingCurve]:
     """A figure for each figure of a training that its rows hold, most telling first; none where there is nothing to draw.
 
-    `rows`: `step` and the logged values, in any order, as `metrics.jsonl` holds them. A value that is no finite number (a loss
-    that diverged, a speed that was not measured) leaves a gap.
+    `rows`: `step` and the logged values in the order of logging, as `metrics.jsonl` holds them. A value that is no finite
+    number (a loss that diverged, a speed that was not measured) leaves a gap.
     """
     return [
         TrainingCurve(curve.name, curve.title, figure)
@@ -64,17 +64,23 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> list[TrainingCurve]:
 
 
 def series_points(rows: Iterable[Mapping[str, Any]], column: str) -> list[tuple[int, float | None]]:
-    """(step, value) of the rows that have the column, by step; of rows of the same step (one that was resumed) the last.
+    """(step, value) of the rows that have the column, by step. None: the value was no finite number.
 
-    None: the value was no finite number.
+    A row of an earlier step than the row before it was logged after a resume or a new start: what stood there from its step on
+    is taken back.
     """
-    found: dict[int, float | None] = {}
+    found: list[tuple[int, float | None, bool]] = []
     for row in rows:
-        if column in row and isinstance(row.get("step"), int):
-            value = row[column]
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            found[row["step"]] = float(value) if is_number else None
-    return sorted(found.items())
+        step = row.get("step")
+        if not isinstance(step, int):
+            continue
+        if found and step < found[-1][0]:
+            while found and found[-1][0] >= step:
+                found.pop()
+        value = row.get(column)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        found.append((step, float(value) if value is not None and is_number else None, column in row))
+    return list({step: (step, value) for step, value, logged in found if logged}.values())
 
 
 def thinned(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> list[tuple[int, float | None]]:

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.api.authentication import Caller
 from shared.charts.theme import Figure
-from shared.pages.trainings import seconds_text
+from shared.pages.trainings import metric_text, seconds_text
 
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -74,4 +74,11 @@ def _bytes(size: int) -> str:
     raise AssertionError("unreachable")
 
 
-_environment.filters.update(dollars=_dollars, duration=seconds_text, clock=_clock, bytes=_bytes)
+_environment.filters.update(
+    dollars=_dollars,
+    duration=seconds_text,
+    clock=_clock,
+    bytes=_bytes,
+    metric=lambda value, name: metric_text(name, value),
+    sentence=lambda text: text[:1].upper() + text[1:],
+)

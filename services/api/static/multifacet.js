@@ -16,7 +16,7 @@ function followJob() {
       htmx.ajax("GET", `/jobs/${job}/live`, { target: "#live", swap: "innerHTML" });
     }, 500);
   };
-  for (const type of ["job.state", "stage.state", "stage.progress", "step.state", "job.cost", "note"]) {
+  for (const type of ["job.state", "stage.state", "stage.progress", "step.state", "job.cost", "train.metrics", "note"]) {
     stream.addEventListener(type, refresh);
   }
   stream.onmessage = refresh;

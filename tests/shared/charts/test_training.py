@@ -48,11 +48,25 @@ def test_a_value_that_is_no_number_leaves_a_gap(value: object) -> None:
     assert loss["data"][0]["x"] == list(range(1, 11))
 
 
-def test_a_step_that_was_done_again_after_a_resume_counts_once_and_as_it_was_done_last() -> None:
-    assert series_points([*ROWS[:6], {"step": 5, "loss": 9.0}, {"step": 6, "loss": 8.0}], "loss")[-2:] == [
-        (5, 9.0),
-        (6, 8.0),
-    ]
+@pytest.mark.parametrize(
+    ("again", "expected"),
+    [
+        ([{"step": 5, "loss": 9.0}, {"step": 6, "loss": 8.0}], [(4, 2.6), (5, 9.0), (6, 8.0)]),
+        ([{"step": 5, "loss": 9.0}], [(4, 2.6), (5, 9.0)]),
+        ([{"step": 1, "loss": 4.0}], [(1, 4.0)]),
+        ([{"step": 6, "loss": 7.0}], [(4, 2.6), (5, 2.5), (6, 7.0)]),
+    ],
+)
+def test_steps_that_were_done_again_stand_in_place_of_all_that_came_after_them(
+    again: list[dict[str, Any]], expected: list[tuple[int, float]]
+) -> None:
+    assert series_points([*ROWS[:6], *again], "loss")[-len(expected) :] == expected
+
+
+def test_an_evaluation_between_two_steps_takes_nothing_back() -> None:
+    rows = [*ROWS[:5], {"step": 5, "eval_loss": 2.0}, *ROWS[5:]]
+    assert len(series_points(rows, "loss")) == 10
+    assert series_points(rows, "eval_loss") == [(5, 2.0)]
 
 
 points = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=400).map(

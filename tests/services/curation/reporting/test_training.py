@@ -11,7 +11,7 @@ from shared.domain.ledger import Ledger
 from shared.stages.protocol import InputObject
 from tests.services.curation.assembly.synthetic import make_context, make_rows
 from tests.services.curation.reporting.finished import report_context
-from tests.services.curation.reporting.trained import DPO, SFT, trained, training_facts
+from tests.support.trained import DPO, SFT, trained, training_facts
 
 
 def _report(

@@ -27,7 +27,7 @@ async def test_a_training_that_runs_shows_step_loss_speed_and_time_left(
         assert "Loss 3.3912" in text
         assert "Tokens per second 2,600" in text
         assert "Remaining 18 s" in text
-        assert "Loss from 3.3912 to 6.7362" in text
+        assert "lowest 3.3912, highest 6.7362" in text
         assert "from tiny-mistral with random weights" in text
 
 
@@ -72,7 +72,7 @@ async def test_a_loss_that_is_no_number_is_a_gap_and_a_dash(client: httpx2.Async
     await log_steps(state, job.id, range(0), rows=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}])
     text = _section((await client.get(f"/jobs/{job.id}")).text, "sft")
     assert "Loss –" in text
-    assert "Loss from 2.0000 to 2.0000" in text
+    assert "lowest 2.0000, highest 2.0000" in text
 
 
 async def test_steps_do_not_push_other_events_off_the_list(client: httpx2.AsyncClient, state: ApiState) -> None:

@@ -77,7 +77,9 @@ class JobSummary(ApiModel):
     id: str = Field(examples=["job_01jdexample0000000000000000"])
     name: str
     state: JobState
-    teacher_is_simulator: bool = Field(description="true: the rows were written by the simulator and are no real data")
+    teacher_is_simulator: bool = Field(
+        description="true: rows that were written or trained on come from the simulator and are no real data"
+    )
     cost_micro_usd: int = Field(description="what the calls cost so far, in millionths of a US dollar")
     budget_micro_usd: int | None
     unpriced_calls: int = Field(description="calls to a model without a known price: their cost is not in the sum")

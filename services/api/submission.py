@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.api.local_objects import ObjectReference
 from services.api.problems import Problem
@@ -17,10 +18,12 @@ from shared.domain.jobs import JobSpec, Source
 from shared.domain.taxonomy import Taxonomy, default_taxonomy, parse_taxonomy
 from shared.llm.estimate import Estimate, estimate_job
 from shared.metadata.repositories.files import FileRepository
+from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.taxonomies import TaxonomyRepository
 from shared.metadata.tables import UploadedFile
 from shared.sources.bundled import bundled_file
 from shared.sources.inspection import SourceInspection, inspect_file
+from shared.stages.training_inputs import find_file_of_data, find_job_of_data, find_registered_base
 
 DEFAULT_TAXONOMY_ID = "multifacet"
 UNKNOWN_ROWS = 1000
@@ -46,8 +49,9 @@ class CheckedJob(msgspec.Struct, frozen=True):
 async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJob:
     """Check a whole job and estimate it.
 
-    Raises InputRefused for an option that would do nothing, for an unknown provider, model or taxonomy, and for a source that
-    is missing or cannot be read with its mapping. Whether the budget is enough is asked by `require_budget`.
+    Raises InputRefused for an option that would do nothing, for an unknown provider, model or taxonomy, for a source that is
+    missing or cannot be read with its mapping, and for data or a base of a training that is not there. Whether the budget is
+    enough is asked by `require_budget`.
     """
     refuse_unstorable(spec)
     if spec.budget_usd is not None and spec.budget_usd > LARGEST_BUDGET_USD:
@@ -97,6 +101,7 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
         else UNKNOWN_CHARACTERS
     )
     async with state.transaction() as session:
+        simulated |= await _check_trainings(session, project_id, spec)
         estimate = await estimate_job(session, spec, taxonomy, rows, average, project_id, state.providers)
     return CheckedJob(spec, taxonomy, simulated, estimate, rows, exact)
 
@@ -174,6 +179,23 @@ def _leaves(value: object, pointer: str) -> Iterator[tuple[str, object]]:
             yield from _leaves(item, f"{pointer}/{number}")
     else:
         yield pointer, value
+
+
+async def _check_trainings(session: AsyncSession, project_id: str, spec: JobSpec) -> bool:
+    """Raise InputRefused where a training's data or base are not there. Returns whether any of them comes from a simulator."""
+    simulated = False
+    for number, training in enumerate(spec.train):
+        pointer = f"/train/{number}"
+        sources = []
+        if training.data.job is not None:
+            sources.append((await find_job_of_data(session, project_id, training, pointer))[0])
+        if training.data.file is not None:
+            await find_file_of_data(session, project_id, training, pointer)
+        if training.base.registry is not None:
+            model = await find_registered_base(session, project_id, training, pointer)
+            sources.append(await JobRepository(session).require(project_id, model.job_id))
+        simulated = simulated or any(job.teacher_is_simulator for job in sources)
+    return simulated
 
 
 async def _inspect(state: ApiState, project_id: str, source: Source, pointer: str) -> SourceInspection | None:

@@ -123,6 +123,8 @@ class Stage(SQLModel, table=True):
     """shared.domain.ledger.Ledger, the sum over succeeded steps plus the progress of running ones."""
     rows_expected: int | None = None
     summary: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    work: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    """{done, total, note}: how far the one step of a whole stage said it is."""
     manifest_key: str | None = None
     started_at: datetime | None = Field(default=None, sa_column=_time())
     finished_at: datetime | None = Field(default=None, sa_column=_time())
@@ -200,7 +202,7 @@ class Event(SQLModel, table=True):
     job_id: str = Field(primary_key=True, foreign_key="job.id")
     sequence: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
     type: str
-    """job.state | stage.state | stage.progress | step.state | job.cost | note"""
+    """job.state | stage.state | stage.progress | step.state | job.cost | train.metrics | note"""
     data: dict[str, Any] = Field(sa_column=_json())
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
 
@@ -227,6 +229,30 @@ class Artifact(SQLModel, table=True):
     """What the maker tells of it (OutputObject.metadata)."""
     lineage: dict[str, Any] = Field(sa_column=_json())
     """{inputs: [artifact ids], parameters, prompts, code_version}"""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class RegisteredModel(SQLModel, table=True):
+    """A model that a training made. Its files are the artifacts of the same stage, kinds `model` and `adapter`."""
+
+    __tablename__ = "registered_model"
+    __table_args__ = (sa.UniqueConstraint("job_id", "stage"),)
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    job_id: str = Field(foreign_key="job.id")
+    stage: str
+    attempt_id: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    name: str
+    method: str
+    tuning: str
+    base: dict[str, Any] = Field(sa_column=_json())
+    parameter_count: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    dtype: str
+    adapter_only: bool
+    """The artifacts hold adapters alone: the base is elsewhere."""
+    metrics: dict[str, Any] = Field(sa_column=_json())
+    lineage: dict[str, Any] = Field(sa_column=_json())
+    """{inputs: [artifact ids], parameters, code_version} and what the training itself told."""
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
+from shared.domain.models import WEIGHT_KINDS, ModelRegistration
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
 from shared.domain.taxonomy import Taxonomy
@@ -40,7 +41,8 @@ class RowStageHandler(msgspec.Struct, frozen=True):
 
 
 class InputObject(msgspec.Struct, frozen=True):
-    """An object that a whole step reads: already downloaded to `path`, its sha256 verified."""
+    """An object that a whole step reads: already downloaded to `path`, its sha256 verified. The objects of one stage lie below
+    one folder, by their names: a model's files are found together."""
 
     stage: str
     """Name of the stage that made it, or `upload`."""
@@ -49,6 +51,21 @@ class InputObject(msgspec.Struct, frozen=True):
     path: Path
     rows: int | None
     metadata: dict[str, Any]
+    id: str = ""
+    """Id of the artifact or upload, as lineage names it."""
+    sha256: str = ""
+
+
+class InputReference(msgspec.Struct, frozen=True):
+    """An object that a whole step reads, before it is downloaded: fields as in `InputObject`, `key` says where it lies."""
+
+    stage: str
+    name: str
+    key: str
+    sha256: str
+    rows: int | None
+    metadata: dict[str, Any]
+    id: str = ""
 
 
 class OutputObject(msgspec.Struct, frozen=True):
@@ -60,7 +77,7 @@ class OutputObject(msgspec.Struct, frozen=True):
     rows: int | None = None
     schema_version: str | None = None
     kind: str = "file"
-    """table | report | card | manifest | file"""
+    """table | report | card | manifest | file, and those of `shared.domain.models`"""
     job_level: bool = False
     """True: lies in the job's folder (report.html, README.md, sample.jsonl) instead of the stage's."""
     metadata: dict[str, Any] = {}
@@ -69,7 +86,8 @@ class OutputObject(msgspec.Struct, frozen=True):
 class WholeContext(msgspec.Struct, frozen=True):
     """What the `run` of a whole step is given. It runs in a child process of its own, without a loop.
 
-    `inputs` are the objects of all stages in `needs` (and the job's uploads, for curate). `progress(done, total, note)`
+    `inputs` are the objects of all stages in `needs`, without the kinds that the handler leaves out (and the job's uploads, for
+    curate); a training has its data and its base, see `shared.stages.training_inputs`. `progress(done, total, note)`
     may be called as often as wished; it is thinned out by the runner. `stage_ledgers` holds the totals of all finished
     stages of the job, by stage name; `facts` what else the report prints (job id, times, cost, usage per stage).
     """
@@ -90,6 +108,8 @@ class WholeResult(msgspec.Struct, frozen=True):
     ledger: Ledger
     summary: dict[str, Any] = {}
     """Small JSON kept with the step and shown on the job page."""
+    model: ModelRegistration | None = None
+    """Registered in the transaction that commits the step."""
 
 
 class WholeStepHandler(msgspec.Struct, frozen=True):
@@ -98,3 +118,5 @@ class WholeStepHandler(msgspec.Struct, frozen=True):
 
     kind: StageKind
     run: str
+    leaves_out: frozenset[str] = WEIGHT_KINDS
+    """Kinds of objects of the needed stages that are not downloaded. A training is given what `training_inputs` finds instead."""

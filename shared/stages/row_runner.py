@@ -17,6 +17,7 @@ from shared.artifacts.protocol import ArtifactStore
 from shared.artifacts.tables import read_rows, write_rows
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger, row_ledger, total
+from shared.domain.models import ModelRegistration
 from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Rejection
 from shared.metadata.repositories.steps import NewArtifact
 from shared.metadata.tables import Artifact
@@ -51,6 +52,7 @@ class StepProduct(msgspec.Struct, frozen=True):
     ledger: Ledger
     artifacts: list[NewArtifact]
     summary: dict[str, Any] | None = None
+    model: ModelRegistration | None = None
 
 
 async def run_row_step(

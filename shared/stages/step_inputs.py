@@ -16,7 +16,8 @@ from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
 from shared.stages.job_data import code_version
-from shared.stages.whole_runner import InputReference
+from shared.stages.protocol import InputReference, WholeStepHandler
+from shared.stages.training_inputs import lineage_ids, reference, training_inputs, upload_reference
 
 
 async def input_part(session: AsyncSession, claim: Claim) -> Artifact:
@@ -28,26 +29,26 @@ async def input_part(session: AsyncSession, claim: Claim) -> Artifact:
     return parts[0]
 
 
-async def whole_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) -> tuple[list[InputReference], list[str]]:
-    """Everything the needed stages made, and for curation the job's uploads; with the ids of what the lineage names.
+async def whole_inputs(
+    session: AsyncSession, claim: Claim, spec: JobSpec, handler: WholeStepHandler
+) -> tuple[list[InputReference], list[str]]:
+    """What the needed stages made, without the kinds that the handler leaves out, and for curation the job's uploads; for a
+    training its data and its base. With the ids of what the lineage names.
 
-    Raises InputRefused for an upload that is not there (any more).
+    Raises InputRefused for an upload, job or model that is not there (any more).
     """
-    # What no step made is a roll-up's manifest of the stage: about its objects, not one of them.
-    artifacts = [
-        item
-        for item in await ArtifactRepository(session).of_stages(claim.job_id, claim.needs)
-        if item.step_id is not None
-    ]
-    references = [
-        InputReference(item.stage, item.name, item.key, item.sha256, item.rows, item.details) for item in artifacts
-    ]
-    ids = [item.id for item in artifacts]
+    if claim.kind == StageKind.TRAIN:
+        references = await training_inputs(session, claim, spec)
+    else:
+        # What no step made is a roll-up's manifest of the stage: about its objects, not one of them.
+        references = [
+            reference(item, item.stage, item.name)
+            for item in await ArtifactRepository(session).of_stages(claim.job_id, claim.needs)
+            if item.step_id is not None and item.kind not in handler.leaves_out
+        ]
     if claim.kind == StageKind.CURATE:
-        uploads = await _uploads(session, claim.project_id, spec)
-        references += uploads
-        ids += [upload.name for upload in uploads]
-    return references, ids
+        references += await _uploads(session, claim.project_id, spec)
+    return references, lineage_ids(references)
 
 
 async def _uploads(session: AsyncSession, project_id: str, spec: JobSpec) -> list[InputReference]:
@@ -67,10 +68,7 @@ async def _uploads(session: AsyncSession, project_id: str, spec: JobSpec) -> lis
     for file_id, pointer in pointers.items():
         if file_id not in found:
             raise InputRefused(f"no uploaded file {file_id} in this project; upload it and submit a new job", pointer)
-    return [
-        InputReference("upload", file.id, file.key, file.sha256, None, {"name": file.name})
-        for file in (found[file_id] for file_id in pointers)
-    ]
+    return [upload_reference(found[file_id]) for file_id in pointers]
 
 
 async def stage_ledgers(session: AsyncSession, job_id: str) -> dict[str, Ledger]:

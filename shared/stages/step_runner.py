@@ -206,7 +206,7 @@ class StepRunner:
     async def _run_whole(self, lease: Lease, handler: WholeStepHandler, data: JobData, folder: Path) -> StepProduct:
         claim = lease.claim
         async with self._sessions() as session:
-            inputs, ids = await whole_inputs(session, claim, data.spec)
+            inputs, ids = await whole_inputs(session, claim, data.spec, handler)
             ledgers = await stage_ledgers(session, claim.job_id)
             facts = await job_facts(session, claim, data.spec)
 
@@ -250,7 +250,7 @@ class StepRunner:
             try:
                 async with self._sessions() as session, session.begin():
                     done = await StepRepository(session).commit(
-                        lease.claim, product.ledger, product.artifacts, product.summary
+                        lease.claim, product.ledger, product.artifacts, product.summary, product.model
                     )
                 if not done:
                     _log.warning("commit_refused")

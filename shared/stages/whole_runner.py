@@ -16,12 +16,13 @@ import structlog
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
 from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest, decode_answer, encode
 from shared.stages.job_data import JobData
 from shared.stages.outputs import upload_outputs
-from shared.stages.protocol import InputObject, WholeResult, WholeStepHandler
+from shared.stages.protocol import InputObject, InputReference, WholeResult, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped
 
 _log = structlog.get_logger(__name__)
@@ -45,17 +46,6 @@ class ChildFailed(Exception):
     def __init__(self, error: ChildError) -> None:
         super().__init__(error.message)
         self.error = error
-
-
-class InputReference(msgspec.Struct, frozen=True):
-    """An object that the step reads, before it is downloaded."""
-
-    stage: str
-    name: str
-    key: str
-    sha256: str
-    rows: int | None
-    metadata: dict[str, Any]
 
 
 async def run_whole_step(
@@ -100,21 +90,30 @@ async def run_whole_step(
         if not output.path.resolve().is_relative_to(outputs.resolve()):
             raise StepFailed("output_misplaced", f"the output {output.name} does not lie in the step's output folder")
     artifacts = await upload_outputs(store, claim, result.outputs, lineage)
-    return StepProduct(result.ledger, artifacts, result.summary)
+    return StepProduct(result.ledger, artifacts, result.summary, _registration(result.model, lineage))
+
+
+def _registration(model: ModelRegistration | None, lineage: dict[str, Any]) -> ModelRegistration | None:
+    """The step's own lineage stands beside what the child told of the model's."""
+    return None if model is None else msgspec.structs.replace(model, lineage={**model.lineage, **lineage})
 
 
 async def _download(store: ArtifactStore, inputs: Sequence[InputReference], folder: Path) -> list[InputObject]:
     gate = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
+    places = [(reference.stage, reference.name) for reference in inputs]
+    if len(set(places)) != len(places):
+        raise ValueError(f"two inputs of one name among {sorted(places)}")
 
-    async def download(number: int, reference: InputReference) -> InputObject:
-        # The number keeps equal names of several stages apart; the suffix tells formats.
-        path = folder / str(number) / Path(reference.name).name
-        path.parent.mkdir(parents=True)
+    async def download(reference: InputReference) -> InputObject:
+        path = folder / reference.stage / reference.name
+        path.parent.mkdir(parents=True, exist_ok=True)
         async with gate:
             await store.get_file(reference.key, path, reference.sha256)
-        return InputObject(reference.stage, reference.name, path, reference.rows, reference.metadata)
+        return InputObject(
+            reference.stage, reference.name, path, reference.rows, reference.metadata, reference.id, reference.sha256
+        )
 
-    return list(await asyncio.gather(*(download(number, reference) for number, reference in enumerate(inputs))))
+    return list(await asyncio.gather(*map(download, inputs)))
 
 
 async def _run_child(

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.scheduling import Candidate, NewStep, SchedulingRepository
 from shared.metadata.repositories.steps import Claim, NewArtifact, StepRepository
@@ -87,7 +88,11 @@ async def claimed(sessions: Sessions, name: str = "toy", lease: float = 60, **mo
 
 
 async def commit(
-    sessions: Sessions, taken: Claim, ledger: Ledger | None = None, artifacts: Sequence[NewArtifact] = ()
+    sessions: Sessions,
+    taken: Claim,
+    ledger: Ledger | None = None,
+    artifacts: Sequence[NewArtifact] = (),
+    model: ModelRegistration | None = None,
 ) -> bool:
     async with sessions() as session, session.begin():
-        return await StepRepository(session).commit(taken, ledger or Ledger(), artifacts)
+        return await StepRepository(session).commit(taken, ledger or Ledger(), artifacts, model=model)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.domain.states import (
     ATTEMPT_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -25,6 +26,7 @@ from shared.domain.states import (
 from shared.metadata.engine import WAKE_CHANNEL
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.events import EventRepository, NewEvent
+from shared.metadata.repositories.models import ModelRepository
 from shared.queue.retry_policy import AttemptEnd, Counters, EndKind, Verdict, judge
 
 ACTIVE_JOB_STATES = (JobState.QUEUED.value, JobState.RUNNING.value)
@@ -187,8 +189,10 @@ class StepRepository:
         ledger: Ledger,
         artifacts: Sequence[NewArtifact],
         summary: dict[str, Any] | None = None,
+        model: ModelRegistration | None = None,
     ) -> bool:
-        """Make an attempt's uploaded outputs the step's outputs. False: the lease was lost, nothing was written."""
+        """Make an attempt's uploaded outputs the step's outputs, and register the model that it made. False: the lease was
+        lost, nothing was written."""
         require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, AttemptState.SUCCEEDED)
         require_transition(STEP_TRANSITIONS, StepState.RUNNING, StepState.SUCCEEDED)
         await self._session.execute(_LOCK_JOB, {"step_id": claim.step_id})
@@ -225,6 +229,14 @@ class StepRepository:
                 step_id=claim.step_id,
                 attempt_id=claim.attempt_id,
                 **msgspec.structs.asdict(artifact),
+            )
+        if model is not None:
+            await ModelRepository(self._session).add(
+                project_id=claim.project_id,
+                job_id=claim.job_id,
+                stage=claim.stage,
+                attempt_id=claim.attempt_id,
+                registration=model,
             )
         event = _step_event(claim.stage, claim.shard, claim.step_id, StepState.SUCCEEDED, claim.attempt_id)
         await self._events.append_many(claim.job_id, [event])

@@ -16,9 +16,9 @@ from shared.domain.plan import StageKind
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
 from shared.stages.job_data import JobData
-from shared.stages.protocol import WholeStepHandler
+from shared.stages.protocol import InputReference, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped
-from shared.stages.whole_runner import ChildCrashed, ChildFailed, InputReference, run_whole_step
+from shared.stages.whole_runner import ChildCrashed, ChildFailed, run_whole_step
 from tests.shared.stages.test_row_runner import CLAIM
 from tests.support.control_plane import toy_spec, toy_taxonomy
 

@@ -1,7 +1,10 @@
 """What report and web pages say of a training, in the same words: method, base model, data, recipe, metrics."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
+
+from shared.domain.training import TrainingModel, TrainParameters
 
 METHODS = {
     "sft": "supervised fine-tuning (SFT)",
@@ -95,8 +98,15 @@ def metric_text(name: str, value: object) -> str:
 
 
 def recipe_rows(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every option of a training with its value, parts as `lora.rank`; options that are not set are left out."""
-    return [(name, text) for name, text in _leaves(parameters, "") if text]
+    """Every option of a training with its value, parts as `lora.rank`, in the order in which `TrainParameters` states them.
+
+    Options that are not set are left out, and those of adapters where there are none.
+    """
+    found = {name: text for name, text in _leaves(parameters, "") if text}
+    if parameters.get("tuning") == "full":
+        found = {name: text for name, text in found.items() if not name.startswith("lora.")}
+    order = _option_order()
+    return sorted(found.items(), key=lambda option: order.get(option[0], len(order)))
 
 
 def count_text(number: int | None) -> str:
@@ -119,6 +129,18 @@ def seconds_text(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@cache
+def _option_order() -> dict[str, int]:
+    names: list[str] = []
+    for name, field in TrainParameters.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, TrainingModel):
+            names += [f"{name}.{inner}" for inner in part.model_fields]
+        else:
+            names.append(name)
+    return {name: place for place, name in enumerate(names)}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

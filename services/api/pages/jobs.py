@@ -99,7 +99,7 @@ async def _job(state: ApiState, project_id: str, job_id: str) -> dict[str, Any]:
         view = JobView.of(job, await repository.stages(job_id), datetime.now(UTC))
         artifacts = await ArtifactRepository(session).list(project_id, job_id)
         events = await EventRepository(session).newest(job_id, _NEWEST_EVENTS, without=(METRICS_EVENT,))
-        trainings = await training_panels(session, view)
+        trainings = await training_panels(session, view, artifacts)
     views = [ArtifactView.of(artifact) for artifact in artifacts]
     parts = [item for item in views if item.kind != "manifest" and "/part-" not in f"/{item.name}"]
     return {

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.api.authentication import Caller
 from shared.charts.theme import Figure
-from shared.pages.trainings import metric_text, seconds_text
+from shared.pages.trainings import count_text, metric_text, seconds_text
 
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -65,6 +65,10 @@ def _clock(moment: datetime | None) -> str:
     return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _minute(moment: datetime | None) -> str:
+    return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M")
+
+
 def _bytes(size: int) -> str:
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
@@ -78,7 +82,9 @@ _environment.filters.update(
     dollars=_dollars,
     duration=seconds_text,
     clock=_clock,
+    minute=_minute,
     bytes=_bytes,
+    amount=count_text,
     metric=lambda value, name: metric_text(name, value),
     sentence=lambda text: text[:1].upper() + text[1:],
 )

@@ -22,6 +22,53 @@ DPO = TrainParameters.model_validate(
 )
 
 
+LENGTHS = {
+    "bounds": [16, 24, 32, 48, 64],
+    "counts": [0, 0, 100, 130, 20],
+    "mean": 38.0,
+    "p50": 38,
+    "p95": 55,
+    "p99": 60,
+}
+SPLIT = {
+    "rows": 260,
+    "drawn": 250,
+    "kept": 240,
+    "lost": {"too_long": 7, "empty_response": 3},
+    "lost_rows": {"too_long": [4], "empty_response": [9]},
+    "lengths": {name: {**LENGTHS, "maximum": 64} for name in ("prompt", "response", "whole")},
+    "tokens": 80_000,
+    "loss_tokens": 50_000,
+    "unknown_tokens": 0,
+    "digest": "0" * 64,
+}
+PREFLIGHT: dict[str, Any] = {
+    "method": "sft",
+    "template": "mistral",
+    "data": {
+        "columns": ["system", "prompt", "output"],
+        "used_columns": ["system", "prompt", "output"],
+        "train": SPLIT,
+        "test": {**SPLIT, "rows": 61, "drawn": 61, "kept": 60, "lost": {"double_bos": 1}},
+        "packing": {"sequences": 41, "rows_per_sequence": 5.9, "most_rows": 12, "fill_share": 0.95},
+        "sequences": 41,
+        "longest_tokens": 64,
+        "longest_loss_tokens": 40,
+    },
+    "steps_per_epoch": 20,
+    "steps": 20,
+    "tokens_per_epoch": 80_000,
+    "tokens_per_step": 4000.0,
+    "device": {"kind": "cpu", "memory_bytes": 8_000_000_000, "name": "CPU"},
+    "memory": {"recompute": False, "weights": 400_000_000, "gradients": 100_000_000},
+    "recompute": False,
+    "disk": None,
+    "store_checked": True,
+    "notes": ["the estimate leaves out what Python itself holds"],
+    "refused": None,
+}
+
+
 def metrics(parameters: TrainParameters, steps: int = 20) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for step in range(1, steps + 1):

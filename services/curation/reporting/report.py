@@ -55,10 +55,10 @@ def run(context: WholeContext) -> WholeResult:
     """Make the report.
 
     Inputs: outputs of curate (`rejected.parquet`, `decontamination.json`, both optional), of assemble
-    (`collection/{train,test}.parquet`), and of each training (`training.json`, `metrics.jsonl`). Outputs in the job's folder:
-    `report.html`, `README.md`, `sample.jsonl`, `statistics.json`. A job of trainings alone gets `report.html` alone: it has no
-    data for a card to describe, and each of its models carries a card of its own. The ledger is empty: nothing is let through
-    or rejected here.
+    (`collection/{train,test}.parquet`), and of each training (`training.json`, `preflight.json`, `metrics.jsonl`). Outputs in
+    the job's folder: `report.html`, `README.md`, `sample.jsonl`, `statistics.json`. A job of trainings alone gets `report.html`
+    alone: it has no data for a card to describe, and each of its models carries a card of its own. The ledger is empty: nothing
+    is let through or rejected here.
 
     Raises StepFailed `nothing_to_report` where the inputs hold neither a collection nor a training.
     """

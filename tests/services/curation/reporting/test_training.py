@@ -11,7 +11,7 @@ from shared.domain.ledger import Ledger
 from shared.stages.protocol import InputObject
 from tests.services.curation.assembly.synthetic import make_context, make_rows
 from tests.services.curation.reporting.finished import report_context
-from tests.support.trained import DPO, SFT, trained, training_facts
+from tests.support.trained import DPO, PREFLIGHT, SFT, trained, training_facts
 
 
 def _report(
@@ -127,3 +127,46 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     page = _report(tmp_path, trained(tmp_path, SFT, facts=facts))
     assert "<script>alert" not in page
     assert "<img" not in page
+
+
+def test_rows_that_are_not_trained_on_are_counted_by_reason(tmp_path: Path) -> None:
+    page = _text(_report(tmp_path, trained(tmp_path, SFT, facts=training_facts(SFT), preflight=PREFLIGHT)))
+    table = page.split("Rows before the first step")[1]
+    for line in (
+        "rows of the data 260 61",
+        "drawn of them 250 61",
+        "not used: too long 7 0",
+        "not used: empty response 3 0",
+        "not used: double bos 0 1",
+        "used 240 60",
+        "packed into 41 –",
+        "0.50 GB of memory for one process, of 8.0 GB (CPU)",
+        "leaves out what Python itself holds",
+    ):
+        assert line in table
+
+
+def test_lengths_in_tokens_are_drawn_from_the_first_length_that_occurs(tmp_path: Path) -> None:
+    page = _report(tmp_path, trained(tmp_path, SFT, facts=training_facts(SFT), preflight=PREFLIGHT))
+    block = re.search(r'id="figure-sft-lengths">(.*?)</script>', page, flags=re.DOTALL)
+    assert block is not None
+    figure = orjson.loads(block[1])
+    assert [trace["name"] for trace in figure["data"]] == ["prompt", "response", "prompt and response"]
+    assert figure["data"][0]["x"] == [24, 24, 32, 48, 64]
+    assert figure["layout"]["xaxis"]["title"]["text"] == "tokens"
+
+
+def test_data_without_held_out_rows_or_packs_are_told_without(tmp_path: Path) -> None:
+    data = {**PREFLIGHT["data"], "test": None, "packing": None}
+    preflight = {**PREFLIGHT, "data": data, "memory": None}
+    page = _text(_report(tmp_path, trained(tmp_path, DPO, facts=training_facts(DPO), preflight=preflight)))
+    assert "used 240 –" in page
+    assert "packed into" not in page
+    assert "Estimated before" not in page
+
+
+def test_a_dry_run_shows_its_checks_and_says_that_nothing_was_trained(tmp_path: Path) -> None:
+    page = _text(_report(tmp_path, trained(tmp_path, SFT, preflight=PREFLIGHT)))
+    assert "Only the checks ran; nothing was trained." in page
+    assert "used 240 60" in page
+    assert "no curves" not in page

@@ -8,6 +8,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
+# Torch is installed first, in the build that fits the machine: TORCH_INDEX is the address of an index with other builds than the
+# configured one gives, such as PyTorch's own of builds without CUDA.
+TORCH       ?= torch==2.13.0
+TORCH_INDEX ?=
+# Folder of a wheel of that torch without CUDA: `make lock` takes it, so that the lock files name none of CUDA's packages.
+TORCH_WHEELS ?=
+
 # Settings of the demo and of acceptance: a file of instructions, who writes the data (simulator, or provider/model), who judges.
 INSTRUCTIONS ?=
 TEACHER      ?= simulator
@@ -29,13 +36,19 @@ $(BIN)/.base: requirements/base.txt pyproject.toml
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(BIN)/.dev: requirements/dev.txt $(BIN)/.base
+$(BIN)/.train: requirements/train.txt $(BIN)/.base
+	@echo "installing what training needs: $(TORCH) and the libraries on it (once)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements/train.txt
+	@touch $@
+
+$(BIN)/.dev: requirements/dev.txt $(BIN)/.train
 	@echo "installing the development tools (once)"
-	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: environment
-environment: $(BIN)/.base vendor ## everything that running needs
+environment: $(BIN)/.train vendor ## everything that running needs, training included
 
 .PHONY: vendor
 vendor: services/api/static/vendor/htmx.min.js services/api/static/vendor/plotly.min.js ## browser files, from packages
@@ -96,9 +109,13 @@ compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs 
 	@bash tests/compose/run.sh
 
 .PHONY: lock
-lock: ## resolve the lock files anew (needs uv)
+lock: ## resolve the lock files anew (needs uv, and TORCH_WHEELS=folder of a torch wheel without CUDA)
+	@test -n "$(TORCH_WHEELS)" || { echo "set TORCH_WHEELS to the folder of a $(TORCH) wheel without CUDA"; exit 2; }
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra embedded -o requirements/base.txt pyproject.toml
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	echo "$(TORCH)+cpu" | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 \
+	  --find-links "$(TORCH_WHEELS)" --no-emit-package torch --extra train -c requirements/base.txt -c - -o requirements/train.txt pyproject.toml
+	echo "$(TORCH)+cpu" | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 \
+	  --find-links "$(TORCH_WHEELS)" --no-emit-package torch --extra dev -c requirements/train.txt -c - -o requirements/dev.txt pyproject.toml
 
 .PHONY: clean
 clean: ## remove the environment and what the demo wrote

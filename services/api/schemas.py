@@ -44,6 +44,14 @@ class LedgerView(ApiModel):
     reasons: dict[str, int] = {}
 
 
+class WorkView(ApiModel):
+    """How far the one step of a whole stage says it is."""
+
+    done: int
+    total: int | None = Field(description="null: not known")
+    note: str
+
+
 class StageView(ApiModel):
     """One stage of a job."""
 
@@ -60,8 +68,9 @@ class StageView(ApiModel):
     ledger: LedgerView
     rows_expected: int | None
     progress: float = Field(
-        ge=0, le=1, description="share of the stage's rows (of its steps, where none are known) that is done"
+        ge=0, le=1, description="share of the stage's rows (of the work of its step, of its steps) that is done"
     )
+    work: WorkView | None = Field(description="of a whole stage that has not succeeded: what its step said last")
     summary: dict[str, Any] | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -154,7 +163,8 @@ class EventView(ApiModel):
 
     sequence: int
     type: str = Field(
-        examples=["job.state"], description="job.state, stage.state, stage.progress, step.state, job.cost, note"
+        examples=["job.state"],
+        description="job.state, stage.state, stage.progress, step.state, job.cost, train.metrics, note",
     )
     created_at: datetime | None
     data: dict[str, Any]
@@ -368,12 +378,14 @@ class Health(ApiModel):
 
 
 def stage_progress(stage: Stage) -> float:
-    """0 to 1: by rows where they are known, else by steps."""
+    """0 to 1: by rows where they are known, else by what the step of a whole stage said, else by steps."""
     if stage.state == StageState.SUCCEEDED:
         return 1.0
     done = int(stage.ledger.get("rows_out", 0)) + int(stage.ledger.get("rows_rejected", 0))
     if stage.rows_expected:
         return min(1.0, done / stage.rows_expected)
+    if stage.work is not None and stage.work["total"]:
+        return max(0.0, min(1.0, float(stage.work["done"]) / float(stage.work["total"])))
     return min(1.0, stage.steps_succeeded / stage.steps_total) if stage.steps_total else 0.0
 
 

@@ -25,7 +25,8 @@ async def fail_jobs(state: ControllerState) -> None:
 
 
 async def roll_up(state: ControllerState) -> None:
-    """Show the counts of running stages, at most once a second each, and judge their share of rejections."""
+    """Show the counts of running stages and how far whole steps are, at most once a second each, and judge their share of
+    rejections."""
     async with state.sessions() as session, session.begin():
         scheduling = SchedulingRepository(session)
         shown = [
@@ -38,7 +39,7 @@ async def roll_up(state: ControllerState) -> None:
             await scheduling.lock_jobs(stage.job_id for stage in shown)
             for stage in shown:
                 ledger = ledgers[stage.id]
-                if ledger != stage.ledger or stage.succeeded != stage.steps_succeeded:
+                if ledger != stage.ledger or stage.succeeded != stage.steps_succeeded or stage.work_now != stage.work:
                     await scheduling.show_progress(stage, ledger)
                 await stop_for_rejections(scheduling, stage, ledger, finished=False)
     await _show_costs(state)

@@ -3,4 +3,4 @@
 from shared.domain.plan import StageKind
 from shared.stages.protocol import WholeStepHandler
 
-HANDLERS = (WholeStepHandler(StageKind.TRAIN, "services.training.step:run"),)
+HANDLERS = (WholeStepHandler(StageKind.TRAIN, "services.training.step:run", stops_itself=True),)

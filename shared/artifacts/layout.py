@@ -5,6 +5,7 @@
     artifacts/<project>/<job>/<stage>/manifest.json
     artifacts/<project>/<job>/{README.md,report.html,sample.jsonl,index.json}
     uploads/<project>/<file id>/<name>
+    checkpoints/<project>/<job>/<stage>/step-00000120-<attempt>/<file>
 
 The attempt id is part of every key that an attempt writes, so two attempts never write the same object.
 """
@@ -14,6 +15,8 @@ from pathlib import PurePosixPath
 
 MUTABLE_NAMES = frozenset({"README.md", "index.json"})
 """The only objects that may be written again."""
+
+_CHECKPOINT_FOLDER = re.compile(r"step-(\d{8,})-(\d+)")
 
 
 def job_folder(project_id: str, job_id: str) -> str:
@@ -49,6 +52,24 @@ def upload_key(project_id: str, file_id: str, name: str) -> str:
     """The user's file name is kept for people, reduced to harmless characters."""
     harmless = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(name.replace("\\", "/")).name).strip("._") or "file"
     return f"uploads/{project_id}/{file_id}/{harmless[-120:]}"
+
+
+def checkpoint_prefix(project_id: str, job_id: str, stage: str) -> str:
+    """Where the checkpoints of one training lie: all its attempts share it, so that one goes on where another ended."""
+    return f"checkpoints/{project_id}/{job_id}/{stage}"
+
+
+def checkpoint_folder(prefix: str, step: int, attempt_id: int) -> str:
+    """`<prefix>/step-00000120-7`: what attempt 7 wrote after 120 steps."""
+    return f"{prefix}/step-{step:08d}-{attempt_id}"
+
+
+def step_and_attempt(prefix: str, key: str) -> tuple[int, int] | None:
+    """Step and attempt of the checkpoint that the object `key` belongs to; None where it belongs to none."""
+    if not key.startswith(f"{prefix}/"):
+        return None
+    found = _CHECKPOINT_FOLDER.fullmatch(key.removeprefix(f"{prefix}/").partition("/")[0])
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def part_name(shard: int) -> str:

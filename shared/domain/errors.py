@@ -28,6 +28,12 @@ class StepFailed(MultifacetError):
         self.code = code
 
 
+class StepInterrupted(MultifacetError):
+    """A step that stops itself was told to (SIGTERM) and has put away what it did: it goes on later, and uses up no retry."""
+
+    code = "interrupted"
+
+
 class StepDeferred(MultifacetError):
     """Not now: the step goes back to ready, not before `seconds` from now, and uses up no retry."""
 

@@ -168,7 +168,10 @@ class TrainParameters(TrainingModel):
         merged = training_preset(preset)
         for name, value in values.items():
             below = merged.get(name)
-            merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+            # Parts of `lora` are merged one by one; another base or other data stand for themselves.
+            if name == "lora" and isinstance(below, dict) and isinstance(value, dict):
+                value = {**below, **value}  # noqa: PLW2901  the part as a whole
+            merged[name] = value
         return merged
 
     @model_validator(mode="after")

@@ -37,6 +37,8 @@ class Lease:
         self.closing = False
         """True from when the attempt's end is being written: from then on the database alone decides, and an attempt that
         is no longer running says nothing about the lease."""
+        self.finished = False
+        """True from when a whole step's work is done and only has to be stored: a worker that leaves waits for that."""
 
     def request_stop(self, reason: EndKind) -> None:
         """Ask the step to end: CANCELLED or PREEMPTED, the first one counts."""

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         default=16, ge=1, description="the same, while steps wait for retries and slow answers and LLM calls run dry"
     )
     work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
+    models_folder: Path | None = Field(
+        default=None, description="folder of base models that trainings may name; null: none can be named"
+    )
     maximum_in_flight: int = Field(default=64, ge=1, description="LLM calls that one worker process has open at once")
     llm_request_timeout_seconds: Seconds = Field(
         default=180.0, description="one try of an LLM call, then it is tried again"

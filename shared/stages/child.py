@@ -1,7 +1,7 @@
 """The child process of a whole step: `python -m shared.stages.child FOLDER`.
 
-FOLDER holds `request.json` (see `ChildRequest`); the child writes `result.json` (see `ChildAnswer`) there and one JSON line
-per progress report to standard output. Whatever the step itself prints goes to standard error. When the worker dies its end
+FOLDER holds `request.json` (see `ChildRequest`); the child writes `result.json` (see `ChildAnswer`) there, and lines (see
+`child_lines`) to standard output. Whatever the step itself prints goes to standard error. When the worker dies its end
 of our standard input closes: then the whole process group ends, so that nobody works for a step that others have taken.
 """
 
@@ -10,25 +10,23 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import msgspec
 
-from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
+from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed, StepInterrupted
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.taxonomy import Taxonomy
 from shared.settings import get_settings
+from shared.stages.child_lines import LineWriter
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 from shared.telemetry.logs import configure_logging, error_place, step_context
 
 REQUEST_FILE = "request.json"
 RESULT_FILE = "result.json"
-
-_PROGRESS_SECONDS = 0.5
 
 
 class ChildRequest(msgspec.Struct, frozen=True):
@@ -49,10 +47,10 @@ class ChildRequest(msgspec.Struct, frozen=True):
 
 
 class ChildError(msgspec.Struct, frozen=True):
-    """Why the step did not come to its end. `kind`: refused and failed_step are final, deferred waits, failed is any other
-    exception, named by `signature`."""
+    """Why the step did not come to its end. `kind`: refused and failed_step are final, deferred waits, stopped goes on later,
+    failed is any other exception, named by `signature`."""
 
-    kind: Literal["refused", "failed_step", "deferred", "failed"]
+    kind: Literal["refused", "failed_step", "deferred", "stopped", "failed"]
     code: str
     message: str
     signature: str | None = None
@@ -82,20 +80,20 @@ def decode_answer(data: bytes) -> ChildAnswer:
 
 def main(folder: Path) -> None:
     """Run the step that `folder` asks for. Exit status 0 means that an answer was written, whatever it says."""
-    progress_stream = _take_standard_output()
+    lines = LineWriter(_take_standard_output())
     threading.Thread(target=_end_with_worker, daemon=True).start()
     configure_logging(get_settings(), "step")
     request = decode_request((folder / REQUEST_FILE).read_bytes())
     with step_context(
         job_id=request.job_id, stage=request.stage, step_id=request.step_id, attempt_id=request.attempt_id
     ):
-        answer = _answer(request, progress_stream)
+        answer = _answer(request, lines)
     scratch = folder / f"{RESULT_FILE}.part"
     scratch.write_bytes(encode(answer))
     scratch.rename(folder / RESULT_FILE)
 
 
-def _answer(request: ChildRequest, progress_stream: BinaryIO) -> ChildAnswer:
+def _answer(request: ChildRequest, lines: LineWriter) -> ChildAnswer:
     try:
         context = WholeContext(
             job_id=request.job_id,
@@ -104,9 +102,12 @@ def _answer(request: ChildRequest, progress_stream: BinaryIO) -> ChildAnswer:
             taxonomy=Taxonomy.model_validate_json(request.taxonomy),
             inputs=tuple(request.inputs),
             output_folder=request.output_folder,
-            progress=_progress_writer(progress_stream),
+            progress=lines.progress,
             stage_ledgers=request.stage_ledgers,
             facts=request.facts,
+            attempt_id=request.attempt_id,
+            emit=lines.emit,
+            starts_from=lines.starts_from,
         )
         result = _load(request.run)(context)
         result.ledger.check()
@@ -118,12 +119,25 @@ def _answer(request: ChildRequest, progress_stream: BinaryIO) -> ChildAnswer:
         return ChildAnswer(error=ChildError("failed_step", error.code, str(error)))
     except StepDeferred as error:
         return ChildAnswer(error=ChildError("deferred", error.code, str(error), seconds=error.seconds))
+    except StepInterrupted as error:
+        return ChildAnswer(error=ChildError("stopped", error.code, str(error)))
+    except ModuleNotFoundError as error:
+        return ChildAnswer(error=_package_missing(error, request))
     except MultifacetError as error:
         return ChildAnswer(error=ChildError("failed", error.code, str(error), signature=error_place(error)))
     except Exception as error:  # noqa: BLE001  the worker decides what becomes of the step
         # The text of a foreign exception may quote data: its class and place are enough to find it.
         place = error_place(error)
         return ChildAnswer(error=ChildError("failed", "step_error", f"the step failed: {place}", signature=place))
+
+
+def _package_missing(error: ModuleNotFoundError, request: ChildRequest) -> ChildError:
+    """A worker takes all steps of its roles, also where a package that only some need is not installed."""
+    message = (
+        f"the stage {request.stage} needs the Python package {error.name}, which is not installed where this worker runs; "
+        "install it there, or give the role to workers that have it"
+    )
+    return ChildError("failed_step", "package_missing", message)
 
 
 def _load(run: str) -> Callable[[WholeContext], WholeResult]:
@@ -136,21 +150,6 @@ def _check_outputs(outputs: tuple[OutputObject, ...]) -> None:
     missing = [output.name for output in outputs if not output.path.is_file()]
     if missing:
         raise StepFailed("output_missing", f"the step named outputs that it did not write: {', '.join(missing)}")
-
-
-def _progress_writer(stream: BinaryIO) -> Callable[[int, int | None, str], None]:
-    written_at = 0.0
-
-    def progress(done: int, total: int | None, note: str) -> None:
-        nonlocal written_at
-        now = time.monotonic()
-        if now - written_at < _PROGRESS_SECONDS:
-            return
-        written_at = now
-        stream.write(encode({"done": done, "total": total, "note": note}) + b"\n")
-        stream.flush()
-
-    return progress
 
 
 def _take_standard_output() -> BinaryIO:

@@ -83,6 +83,10 @@ class OutputObject(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
 
 
+def _tell_nobody(*_: object) -> None:
+    """For contexts outside a worker."""
+
+
 class WholeContext(msgspec.Struct, frozen=True):
     """What the `run` of a whole step is given. It runs in a child process of its own, without a loop.
 
@@ -90,6 +94,11 @@ class WholeContext(msgspec.Struct, frozen=True):
     curate); a training has its data and its base, see `shared.stages.training_inputs`. `progress(done, total, note)`
     may be called as often as wished; it is thinned out by the runner. `stage_ledgers` holds the totals of all finished
     stages of the job, by stage name; `facts` what else the report prints (job id, times, cost, usage per stage).
+
+    `attempt_id` is in the keys of all that this attempt writes to the store itself, which it opens with its own settings.
+    `emit(type, data)` adds an event to the job while the step runs, of a type in `child_lines.EVENT_TYPES`.
+    `starts_from(point)` says what earlier work the step goes on from, such as `step 120`: only crashes that start from the same
+    point count as repeats of each other, and three of those end the step.
     """
 
     job_id: str
@@ -101,6 +110,9 @@ class WholeContext(msgspec.Struct, frozen=True):
     progress: Callable[[int, int | None, str], None]
     stage_ledgers: Mapping[str, Ledger] = {}
     facts: Mapping[str, Any] = {}
+    attempt_id: int = 0
+    emit: Callable[[str, dict[str, Any]], None] = _tell_nobody
+    starts_from: Callable[[str], None] = _tell_nobody
 
 
 class WholeResult(msgspec.Struct, frozen=True):
@@ -120,3 +132,6 @@ class WholeStepHandler(msgspec.Struct, frozen=True):
     run: str
     leaves_out: frozenset[str] = WEIGHT_KINDS
     """Kinds of objects of the needed stages that are not downloaded. A training is given what `training_inputs` finds instead."""
+    stops_itself: bool = False
+    """True: when the step shall stop, its process is sent SIGTERM at once. It then has the grace to put away what it did and to
+    raise StepInterrupted, or to come to its end."""

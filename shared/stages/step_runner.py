@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from shared.llm.models import LanguageModels
 from shared.llm.protocol import LanguageModel
 from shared.llm.providers import load_providers
 from shared.llm.step_calls import StepCalls
+from shared.metadata.repositories.events import NewEvent
 from shared.metadata.repositories.steps import Claim, Progress, StepRepository
 from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
@@ -31,7 +32,7 @@ from shared.stages.job_data import JobData, JobDataCache, code_version
 from shared.stages.protocol import RowContext, RowStageHandler, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
 from shared.stages.step_inputs import input_part, job_facts, stage_ledgers, whole_inputs
-from shared.stages.whole_runner import ChildCrashed, ChildFailed, run_whole_step
+from shared.stages.whole_runner import WINDING_UP_SECONDS, ChildCrashed, ChildFailed, run_whole_step
 from shared.telemetry.logs import error_place, step_context
 
 _log = structlog.get_logger(__name__)
@@ -132,8 +133,13 @@ class StepRunner:
         _log.info("step_done", shard=lease.claim.shard, seconds=round(time.monotonic() - started, 3))
 
     async def _grace(self, lease: Lease) -> None:
+        """Returns when a step that was asked to stop must be made to."""
         await lease.stop.wait()
-        await asyncio.sleep(self._settings.cancel_grace_seconds)
+        whole = isinstance(self._handlers.get(StageKind(lease.claim.kind)), WholeStepHandler)
+        # A whole step ends its own child after the grace; this is for downloads and uploads that take longer.
+        await asyncio.sleep(self._settings.cancel_grace_seconds + (WINDING_UP_SECONDS if whole else 0))
+        if lease.finished and lease.reason is EndKind.PREEMPTED:
+            await lease.lost.wait()
 
     async def _produce(self, lease: Lease, load: StepLoad) -> None:
         """Run the handler and commit."""
@@ -213,6 +219,9 @@ class StepRunner:
         async def report(progress: dict[str, Any]) -> None:
             await self._report(claim, None, progress)
 
+        async def emit(events: Sequence[NewEvent]) -> None:
+            await self._emit(lease, events)
+
         return await run_whole_step(
             lease=lease,
             handler=handler,
@@ -224,6 +233,7 @@ class StepRunner:
             folder=folder,
             lineage=_lineage(claim, ids, {}),
             report=report,
+            emit=emit,
             grace_seconds=self._settings.cancel_grace_seconds,
         )
 
@@ -242,6 +252,20 @@ class StepRunner:
                 await StepRepository(session).report([Progress(claim.attempt_id, ledger, progress)])
         except Exception as error:  # noqa: BLE001  progress is for watching; the work goes on
             _log.warning("progress_not_shown", error=error_place(error))
+
+    async def _emit(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        """Add events to the job, again and again while the database is away; without a lease they are dropped."""
+        while not lease.lost.is_set():
+            try:
+                async with self._sessions() as session, session.begin():
+                    await StepRepository(session).emit(lease.claim, events)
+                return
+            except _UNREACHABLE as error:
+                _log.warning("events_retried", error=error_place(error))
+                await asyncio.sleep(0.2)
+            except Exception as error:  # noqa: BLE001  events are for watching; the work goes on
+                _log.warning("events_not_kept", error=error_place(error))
+                return
 
     async def _commit(self, lease: Lease, product: StepProduct) -> None:
         """Commit, again and again while the database is away; a commit after the lease's end is refused there."""
@@ -301,9 +325,13 @@ def attempt_end(error: BaseException, lease: Lease) -> AttemptEnd:
 
 
 def _stopped(lease: Lease) -> AttemptEnd:
-    if lease.reason is EndKind.PREEMPTED:
-        return AttemptEnd(EndKind.PREEMPTED, "preempted", "the worker was told to leave")
-    return AttemptEnd(EndKind.CANCELLED, "cancelled", "the job was stopped")
+    match lease.reason:
+        case EndKind.CANCELLED:
+            return AttemptEnd(EndKind.CANCELLED, "cancelled", "the job was stopped")
+        case EndKind.PREEMPTED:
+            return AttemptEnd(EndKind.PREEMPTED, "preempted", "the worker was told to leave")
+        case _:
+            return AttemptEnd(EndKind.PREEMPTED, "preempted", "somebody else told the step's process to stop")
 
 
 def _lineage(claim: Claim, inputs: list[str], prompts: Mapping[str, str]) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
 from shared.domain.models import ModelRegistration
+from shared.metadata.repositories.events import NewEvent
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
 from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest, decode_answer, encode
+from shared.stages.child_lines import EventLine, Line, ProgressLine, StartLine, decode_line
 from shared.stages.job_data import JobData
 from shared.stages.outputs import upload_outputs
 from shared.stages.protocol import InputObject, InputReference, WholeResult, WholeStepHandler
@@ -30,6 +32,14 @@ _log = structlog.get_logger(__name__)
 _DOWNLOADS_AT_ONCE = 8
 _END_SECONDS = 3.0
 """Between asking the child to end and killing its group."""
+WINDING_UP_SECONDS = _END_SECONDS + 2.0
+"""What a stop may take beyond the grace."""
+_LINES_KEPT = 1000
+
+ReportWhole = Callable[[dict[str, Any]], Awaitable[None]]
+"""Shows {done, total, note} of the running attempt."""
+EmitEvents = Callable[[Sequence[NewEvent]], Awaitable[None]]
+"""Adds events of the running attempt to its job."""
 
 
 class ChildCrashed(Exception):
@@ -59,14 +69,16 @@ async def run_whole_step(
     store: ArtifactStore,
     folder: Path,
     lineage: dict[str, Any],
-    report: Callable[[dict[str, Any]], Awaitable[None]],
+    report: ReportWhole,
+    emit: EmitEvents,
     grace_seconds: float,
 ) -> StepProduct:
     """Run `handler` in a child process and upload what it made; `folder` is this attempt's scratch folder.
 
-    The child's process group is killed when the lease asks to stop or this coroutine is cancelled; when the worker has to
-    leave, the step has `grace_seconds` to finish first. Raises StepStopped,
-    ChildCrashed, ChildFailed, and InputRefused, StepFailed and StepDeferred as the step raised them.
+    The child's process group is killed when the lease asks to stop or this coroutine is cancelled. The step has `grace_seconds`
+    first where the worker has to leave, and where the handler stops itself, which is told at once; a result that it still
+    comes to is stored. Raises StepStopped (also where the child says that it stopped), ChildCrashed, ChildFailed, and
+    InputRefused, StepFailed and StepDeferred as the step raised them.
     """
     claim = lease.claim
     outputs = folder / "outputs"
@@ -85,7 +97,10 @@ async def run_whole_step(
         facts=facts,
     )
     await asyncio.to_thread((folder / REQUEST_FILE).write_bytes, encode(request))
-    result = await _run_child(lease, folder, report, grace_seconds)
+    if lease.stop.is_set() and (handler.stops_itself or lease.reason is not EndKind.PREEMPTED):
+        raise StepStopped
+    result = await _run_child(lease, handler, folder, Told(report, emit), grace_seconds)
+    lease.finished = True
     for output in result.outputs:
         if not output.path.resolve().is_relative_to(outputs.resolve()):
             raise StepFailed("output_misplaced", f"the output {output.name} does not lie in the step's output folder")
@@ -116,9 +131,7 @@ async def _download(store: ArtifactStore, inputs: Sequence[InputReference], fold
     return list(await asyncio.gather(*map(download, inputs)))
 
 
-async def _run_child(
-    lease: Lease, folder: Path, report: Callable[[dict[str, Any]], Awaitable[None]], grace_seconds: float
-) -> WholeResult:
+async def _run_child(lease: Lease, handler: WholeStepHandler, folder: Path, told: "Told", grace: float) -> WholeResult:
     process = await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, "-m", "shared.stages.child", str(folder)],
@@ -126,42 +139,107 @@ async def _run_child(
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    reader = asyncio.create_task(_follow(process, report))
+    reader = asyncio.create_task(told.follow(process))
+    passing_on = asyncio.create_task(told.pass_on())
     ended = asyncio.create_task(asyncio.to_thread(process.wait))
     stopped = asyncio.create_task(lease.stop.wait())
     try:
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if lease.reason is EndKind.PREEMPTED:
-            await asyncio.wait({ended}, timeout=grace_seconds)
-        if not ended.done():
-            if not lease.lost.is_set():
-                _signal_group(process, signal.SIGTERM)
-                await asyncio.wait({ended}, timeout=_END_SECONDS)
+        signalled = not ended.done() and await _stop_child(lease, handler, process, ended, grace)
+        if not ended.done() or lease.lost.is_set():
             raise StepStopped
-        await reader
-        return await asyncio.to_thread(_result, process.returncode, folder)
+        _signal_group(process, signal.SIGKILL)  # a helper that was left behind may hold the pipe open
+        await asyncio.gather(reader, passing_on)
+        return await asyncio.to_thread(_result, process.returncode, folder, told.start, signalled)
     finally:
         # Also after a good end: a grandchild that was left behind must not outlive the step.
         _signal_group(process, signal.SIGKILL)
         stopped.cancel()
-        await asyncio.shield(asyncio.gather(ended, reader, stopped, return_exceptions=True))
+        passing_on.cancel()
+        told.discard()
+        await asyncio.shield(asyncio.gather(ended, reader, passing_on, stopped, return_exceptions=True))
         assert process.stdin is not None
         process.stdin.close()
 
 
-async def _follow(process: "subprocess.Popen[bytes]", report: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """Hand every progress line on until the child closes its end."""
-    assert process.stdout is not None
-    with process.stdout as stream:
-        while line := await asyncio.to_thread(stream.readline):
-            with suppress(msgspec.DecodeError):
-                await report(msgspec.json.decode(line, type=dict[str, Any]))
+async def _stop_child(
+    lease: Lease,
+    handler: WholeStepHandler,
+    process: "subprocess.Popen[bytes]",
+    ended: "asyncio.Task[int]",
+    grace: float,
+) -> bool:
+    """Let a child end that shall stop: within the grace if it may use it, then by SIGTERM to its group. Returns whether a child
+    that stops itself was told to, so that whatever it ended of is taken for its stop."""
+    if lease.lost.is_set():
+        return False
+    if handler.stops_itself:
+        # To the one process: its helpers must live on until it has put away what they do together.
+        process.send_signal(signal.SIGTERM)
+    if handler.stops_itself or lease.reason is EndKind.PREEMPTED:
+        await asyncio.wait({ended}, timeout=grace)
+    if not ended.done() and not lease.lost.is_set():
+        _signal_group(process, signal.SIGTERM)
+        await asyncio.wait({ended}, timeout=_END_SECONDS)
+        if not handler.stops_itself:
+            raise StepStopped
+    return handler.stops_itself
 
 
-def _result(status: int, folder: Path) -> WholeResult:
+class Told:
+    """What a child tells while it runs: handed on in batches, in its order, never faster than the database takes it."""
+
+    def __init__(self, report: ReportWhole, emit: EmitEvents) -> None:
+        self.start: str | None = None
+        """What the child said it goes on from."""
+        self._report = report
+        self._emit = emit
+        # A full queue leaves lines in the pipe, and a full pipe makes the child wait: nothing is lost, nothing piles up.
+        self._lines: asyncio.Queue[Line | None] = asyncio.Queue(_LINES_KEPT)
+        self._discarding = False
+
+    async def follow(self, process: "subprocess.Popen[bytes]") -> None:
+        """Read until the child closes its end."""
+        assert process.stdout is not None
+        with process.stdout as stream:
+            while text := await asyncio.to_thread(stream.readline):
+                with suppress(msgspec.DecodeError):
+                    line = decode_line(text)
+                    if isinstance(line, StartLine):
+                        self.start = line.point
+                    elif not self._discarding:
+                        await self._lines.put(line)
+        if not self._discarding:
+            await self._lines.put(None)
+
+    def discard(self) -> None:
+        """Nobody hands on what comes from now on; `follow` comes to its end without."""
+        self._discarding = True
+        while not self._lines.empty():
+            self._lines.get_nowait()
+
+    async def pass_on(self) -> None:
+        """Hand on what was read until the end."""
+        ended = False
+        while not ended:
+            lines = [await self._lines.get()]
+            while not self._lines.empty():
+                lines.append(self._lines.get_nowait())
+            ended = lines[-1] is None
+            if events := [(line.type, line.data) for line in lines if isinstance(line, EventLine)]:
+                await self._emit(events)
+            progress = [line for line in lines if isinstance(line, ProgressLine)]
+            if progress:
+                await self._report(msgspec.structs.asdict(progress[-1]))
+
+
+def _result(status: int, folder: Path, start: str | None, signalled: bool) -> WholeResult:
     path = folder / RESULT_FILE
     if status != 0 or not path.exists():
-        raise ChildCrashed(f"signal {-status}" if status < 0 else f"exit status {status}")
+        if signalled:
+            _log.warning("child_ended_by_its_stop", status=status)
+            raise StepStopped
+        raise ChildCrashed(_from_where(f"signal {-status}" if status < 0 else f"exit status {status}", start))
     answer: ChildAnswer = decode_answer(path.read_bytes())
     if answer.result is not None:
         return answer.result
@@ -174,8 +252,19 @@ def _result(status: int, folder: Path) -> WholeResult:
             raise StepFailed(error.code, error.message)
         case "deferred":
             raise StepDeferred(error.message, error.seconds)
+        case "stopped":
+            raise StepStopped
         case "failed":
-            raise ChildFailed(error)
+            if signalled:
+                _log.warning("child_failed_in_its_stop", error=error.signature)
+                raise StepStopped
+            signature = None if error.signature is None else _from_where(error.signature, start)
+            raise ChildFailed(msgspec.structs.replace(error, signature=signature))
+
+
+def _from_where(signature: str, start: str | None) -> str:
+    """A crash is the same only if it came from the same point: a step that gets further each time is not poisoned."""
+    return signature if start is None else f"{signature}, started from {start}"
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:

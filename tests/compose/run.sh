@@ -17,7 +17,10 @@ trap finish EXIT
 
 echo "== build and start"
 # The plain builder: it needs nothing from a registry beyond the base images.
-DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag multifacet:latest --file infra/docker/Dockerfile --target base .
+for target in base torch; do
+  name=multifacet; [ $target = base ] || name=multifacet-$target
+  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag $name:latest --file infra/docker/Dockerfile --target $target .
+done
 docker compose up --detach --no-build --quiet-pull 2>&1 | tail -n 30
 
 echo "== wait for the api"

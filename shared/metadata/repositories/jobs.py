@@ -276,7 +276,7 @@ class JobRepository:
         await self._session.execute(
             sa.text(
                 """
-                UPDATE stage SET state = 'pending', finished_at = NULL
+                UPDATE stage SET state = 'pending', finished_at = NULL, work = NULL
                 WHERE job_id = :job_id AND state IN ('failed', 'cancelled', 'skipped')
                 """
             ),

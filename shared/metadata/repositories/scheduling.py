@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.domain.identifiers import new_id
 from shared.domain.ledger import Ledger
+from shared.domain.plan import ROW_STAGES
 from shared.domain.states import (
     JOB_TRANSITIONS,
     STEP_TRANSITIONS,
@@ -54,6 +55,10 @@ class OpenStage(msgspec.Struct, frozen=True):
     succeeded: int
     """Steps that have succeeded by now; `steps_succeeded` is what was shown last."""
     running: int
+    work: dict[str, Any] | None = None
+    """What was shown last of the one step of a whole stage: {done, total, note}."""
+    work_now: dict[str, Any] | None = None
+    """What that step said last; None of a stage with rows and of a step that does not run."""
 
 
 class UnpartitionedStage(msgspec.Struct, frozen=True):
@@ -373,6 +378,10 @@ class SchedulingRepository:
                 """
                 SELECT stage.id, stage.job_id, job.project_id, stage.ordinal, stage.name, stage.kind, stage.state,
                        stage.steps_total, stage.steps_succeeded, stage.rows_expected, stage.ledger, job.max_reject_rate,
+                       stage.work,
+                       CASE WHEN NOT stage.kind = ANY(:row_stages) THEN
+                           (SELECT step.progress FROM step WHERE step.stage_id = stage.id AND step.state = 'running')
+                       END AS work_now,
                        count(step.id) FILTER (WHERE step.state = 'succeeded') AS succeeded,
                        count(step.id) FILTER (WHERE step.state = 'running') AS running
                 FROM stage JOIN job ON job.id = stage.job_id LEFT JOIN step ON step.stage_id = stage.id
@@ -380,7 +389,7 @@ class SchedulingRepository:
                 GROUP BY stage.id, job.id ORDER BY stage.job_id, stage.ordinal
                 """
             ),
-            {"active": list(ACTIVE_JOB_STATES)},
+            {"active": list(ACTIVE_JOB_STATES), "row_stages": sorted(kind.value for kind in ROW_STAGES)},
         )
         return [msgspec.convert(dict(row._mapping), OpenStage) for row in rows]
 
@@ -414,8 +423,13 @@ class SchedulingRepository:
     async def show_progress(self, stage: OpenStage, ledger: Ledger) -> None:
         """Keep a stage's counts and tell who watches."""
         await self._session.execute(
-            sa.text("UPDATE stage SET steps_succeeded = :succeeded, ledger = CAST(:ledger AS jsonb) WHERE id = :id"),
-            {"id": stage.id, "succeeded": stage.succeeded, "ledger": _json(ledger)},
+            sa.text(
+                """
+                UPDATE stage SET steps_succeeded = :succeeded, ledger = CAST(:ledger AS jsonb),
+                                 work = NULLIF(CAST(:work AS jsonb), 'null') WHERE id = :id
+                """
+            ),
+            {"id": stage.id, "succeeded": stage.succeeded, "ledger": _json(ledger), "work": _json(stage.work_now)},
         )
         data = {
             "stage": stage.name,
@@ -423,6 +437,7 @@ class SchedulingRepository:
             "steps_succeeded": stage.succeeded,
             "rows_expected": stage.rows_expected,
             "ledger": msgspec.to_builtins(ledger),
+            "work": stage.work_now,
         }
         await self._events.append(stage.job_id, "stage.progress", data)
 
@@ -435,7 +450,7 @@ class SchedulingRepository:
             sa.text(
                 """
                 UPDATE stage SET state = 'succeeded', started_at = COALESCE(started_at, now()), finished_at = now(),
-                    steps_succeeded = :total, ledger = CAST(:ledger AS jsonb), manifest_key = :key,
+                    steps_succeeded = :total, ledger = CAST(:ledger AS jsonb), manifest_key = :key, work = NULL,
                     summary = (SELECT step.summary FROM step WHERE step.stage_id = stage.id ORDER BY step.shard LIMIT 1)
                 WHERE id = :id AND state IN ('pending', 'running')
                     AND (SELECT count(*) FROM step WHERE stage_id = :id AND step.state = 'succeeded') = :total

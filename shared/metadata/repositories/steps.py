@@ -183,6 +183,20 @@ class StepRepository:
             },
         )
 
+    async def emit(self, claim: Claim, events: Sequence[NewEvent]) -> bool:
+        """Add events of a running attempt to its job. False: it does not run any more, nothing was written."""
+        # Events that a database crash takes back were for watching: what counts is in the commit.
+        await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
+        await self._session.execute(_LOCK_JOB, {"step_id": claim.step_id})
+        running = await self._session.execute(
+            sa.text("SELECT id FROM attempt WHERE id = :id AND state = 'running' AND lease_until > now()"),
+            {"id": claim.attempt_id},
+        )
+        if running.scalar_one_or_none() is None:
+            return False
+        await self._events.append_many(claim.job_id, events)
+        return True
+
     async def commit(
         self,
         claim: Claim,

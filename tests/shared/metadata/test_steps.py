@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from shared.domain.ledger import Ledger
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.events import EventRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.scheduling import SchedulingRepository
 from shared.metadata.repositories.steps import NewArtifact, Progress, StepRepository
@@ -169,3 +170,25 @@ async def test_progress_is_shown_for_running_attempts_only(sessions: Sessions) -
     async with sessions() as session:
         (step,) = await JobRepository(session).steps(job.id)
         assert (step.progress, step.ledger) == (None, None)
+
+
+async def test_events_of_a_running_attempt_reach_its_job_in_order(sessions: Sessions) -> None:
+    job, taken = await claimed(sessions)
+    given = [("train.metrics", {"stage": "sft", "step": step}) for step in range(3)]
+    async with sessions() as session, session.begin():
+        assert await StepRepository(session).emit(taken, given)
+    async with sessions() as session:
+        found = await EventRepository(session).since(job.id, 0)
+    assert [(event.type, event.data) for event in found][-3:] == given
+    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
+
+
+async def test_an_attempt_that_ended_or_lost_its_lease_adds_no_event(sessions: Sessions) -> None:
+    job, taken = await claimed(sessions, "ended")
+    assert await commit(sessions, taken)
+    late, gone = await claimed(sessions, "late", lease=0.0)
+    for claim_, of in ((taken, job), (gone, late)):
+        async with sessions() as session, session.begin():
+            assert not await StepRepository(session).emit(claim_, [("note", {"message": "late"})])
+        async with sessions() as session:
+            assert "note" not in {event.type for event in await EventRepository(session).since(of.id, 0)}

@@ -1,14 +1,81 @@
-"""A toy training: it counts steps, leaves checkpoints in the job's folder of the store, and does what its name says."""
+"""A toy training: it counts steps, leaves checkpoints in the artifact folder, and does what the job's name says.
 
+`crash…` dies after every step, `stuck…` before the first, `slow…` works until it is told to stop; all others make a model.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+from shared.domain.errors import StepInterrupted
 from shared.domain.ledger import Ledger
+from shared.domain.models import ModelRegistration
 from shared.domain.plan import StageKind
+from shared.settings import get_settings
 from shared.stages.protocol import OutputObject, WholeContext, WholeResult, WholeStepHandler
+
+STEPS = 5
 
 
 def train(context: WholeContext) -> WholeResult:
-    path = context.output_folder / "config.json"
-    path.write_text("{}")
-    return WholeResult((OutputObject("model/config.json", path, "application/json", kind="model"),), Ledger())
+    name = context.spec.name
+    checkpoint = get_settings().artifact_directory / "checkpoints" / context.job_id / context.stage
+    told: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    if done:
+        context.starts_from(f"step {done}")
+    if name.startswith("stuck"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    waits = name.startswith("slow") and not done
+    while done < STEPS or (waits and not told):
+        done = min(done + 1, STEPS)
+        time.sleep(0.02)
+        context.progress(done, 10 if waits else STEPS, f"step {done}")
+        if told or name.startswith("crash"):
+            _save(checkpoint, done)
+        context.emit("train.metrics", {"stage": context.stage, "step": done, "attempt": context.attempt_id})
+        if name.startswith("crash") and done < STEPS:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if told:
+        _save(checkpoint, done)
+        raise StepInterrupted(f"stopped after step {done}")
+    return _result(context)
 
 
-HANDLERS = (WholeStepHandler(StageKind.TRAIN, f"{__name__}:train"),)
+def _save(checkpoint: Path, done: int) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(str(done))
+
+
+def _result(context: WholeContext) -> WholeResult:
+    config = context.output_folder / "config.json"
+    config.write_text(" ".join(f"{item.stage}/{item.name}" for item in context.inputs))
+    metrics = context.output_folder / "metrics.jsonl"
+    metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(1, STEPS + 1)))
+    (training,) = (one for one in context.spec.train if one.name == context.stage)
+    model = ModelRegistration(
+        name=context.stage,
+        method=training.method.value,
+        tuning=training.tuning.value,
+        base=training.base.model_dump(),
+        parameter_count=7,
+        dtype="float32",
+        metrics={"loss": 1.0},
+        lineage={"rows": 1},
+        adapter_only=False,
+    )
+    outputs = (
+        OutputObject("model/config.json", config, "application/json", kind="model"),
+        OutputObject("metrics.jsonl", metrics, "application/jsonl", kind="metrics"),
+    )
+    return WholeResult(outputs, Ledger(rows_in=1, rows_out=1), {"steps": STEPS}, model)
+
+
+HANDLERS = (WholeStepHandler(StageKind.TRAIN, f"{__name__}:train", stops_itself=True),)

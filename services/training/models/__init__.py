@@ -1,0 +1,1 @@
+"""The models that trainings start from: fetched or random, with or without adapters."""

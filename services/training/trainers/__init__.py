@@ -1,0 +1,1 @@
+"""One trainer per method, on trl's, all of them without padding."""

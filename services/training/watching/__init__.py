@@ -1,0 +1,1 @@
+"""Callbacks that watch a training: checkpoints, stopping, metrics, the watchdog, TensorBoard, experiment trackers."""

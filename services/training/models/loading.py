@@ -67,7 +67,8 @@ def load_base(parameters: TrainParameters, folder: Path | None, texts: Iterable[
         model, tokenizer, source = _random_base(parameters, texts)
     else:
         model, tokenizer, source = _base_of_folder(parameters, folder), load_tokenizer(folder), f"folder {folder}"
-    _give_pad_token(model, tokenizer)
+    give_pad_token(tokenizer)
+    _tell_pad_token(model, tokenizer)
     _refuse_leaks(model, parameters)
     if parameters.tuning is not Tuning.FULL:
         return LoadedModel(with_adapters(model, parameters), tokenizer, source)
@@ -170,7 +171,7 @@ def _base_of_folder(parameters: TrainParameters, folder: Path) -> PreTrainedMode
     return loaded
 
 
-def _give_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def give_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """An own pad token, never the end token: transformers scores a reward model at the last token that is no padding.
 
     `<unk>` where the tokenizer has no pad token; the vocabulary does not grow. Raises InputRefused without either.
@@ -182,6 +183,9 @@ def _give_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
                 "pad_token to an unused token"
             )
         tokenizer.pad_token = tokenizer.unk_token
+
+
+def _tell_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -53,6 +53,7 @@ from shared.telemetry.logs import configure_logging, error_place
 
 LINES_FILE = "lines.jsonl"
 FIRST_PID_FILE = "first.pid"
+_EVALUATION_TIMES = frozenset({"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"})
 
 
 def train(request: TrainingRequest, stop: StopRequest, tell: Tell) -> TrainingOutcome:
@@ -207,7 +208,7 @@ def _outcome(
             name.removeprefix("eval_"): value
             for row in evaluations[-1:]
             for name, value in row.items()
-            if name.startswith("eval_")
+            if name.startswith("eval_") and name not in _EVALUATION_TIMES
         },
         saved=saved,
     )

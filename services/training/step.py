@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the librarie
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from transformers import AutoConfig
+from transformers.utils.logging import disable_progress_bar
 
 from services.training.base_model import digest_of_base, place_base
 from services.training.chat_template import install
@@ -60,6 +61,7 @@ def run(context: WholeContext) -> WholeResult:
     number, parameters = next(
         (number, training) for number, training in enumerate(context.spec.train) if training.name == context.stage
     )
+    disable_progress_bar()
     stop = StopRequest()
     with stop.on_sigterm():
         try:

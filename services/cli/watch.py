@@ -13,6 +13,8 @@ from services.cli.client import ApiClient, Unreachable, job_path
 END_STATES = frozenset({"succeeded", "failed", "cancelled"})
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0
+_LINE_SECONDS = 30.0
+"""Without a terminal, a stage that tells how far it is gets a line so often."""
 
 
 def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any
         console=console,
     ) as progress:
         bars: dict[str, Any] = {}
+        amounts = _Amounts()
         while True:
             job = _job(client, job_id)
             for stage in job["stages"]:
@@ -36,7 +39,7 @@ def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any
                     bars[name] = progress.add_task(name, total=None, note="", start=False)
                 if stage["state"] != "pending":
                     progress.start_task(bars[name])
-                done, total = _done_and_total(stage)
+                done, total = amounts.of(stage)
                 progress.update(bars[name], completed=done, total=total, note=_note(stage))
                 if stage["state"] in END_STATES:
                     progress.stop_task(bars[name])
@@ -47,18 +50,40 @@ def watch_job(client: ApiClient, job_id: str, console: Console) -> dict[str, Any
 
 def _watch_lines(client: ApiClient, job_id: str, console: Console) -> dict[str, Any]:
     shown: dict[str, str] = {}
+    told_at: dict[str, float] = {}
+    amounts = _Amounts()
     while True:
         job = _job(client, job_id)
         for stage in job["stages"]:
-            if stage["state"] != shown.get(stage["name"]):
-                shown[stage["name"]] = stage["state"]
-                if stage["state"] != "pending":
-                    done, total = _done_and_total(stage)
-                    amount = f" {done}/{total}" if total else ""
-                    console.print(f"{stage['name']:<10} {stage['state']}{amount}  {_note(stage)}".rstrip())
+            name, state = stage["name"], stage["state"]
+            done, total = amounts.of(stage)
+            changed = state != shown.get(name)
+            due = bool(stage.get("work")) and time.monotonic() - told_at.get(name, 0.0) >= _LINE_SECONDS
+            if state == "pending" or not (changed or (state == "running" and due)):
+                continue
+            shown[name] = state
+            told_at[name] = time.monotonic()
+            amount = f" {done}/{total}" if total else ""
+            console.print(f"{name:<10} {state}{amount}  {_note(stage)}".rstrip())
         if job["state"] in END_STATES:
             return job
         time.sleep(_POLL_SECONDS)
+
+
+class _Amounts:
+    """How much of each stage is done, of how much. A stage that ended keeps the total that it told while it ran."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+
+    def of(self, stage: dict[str, Any]) -> tuple[int, int | None]:
+        work = stage.get("work") or {}
+        if work.get("total"):
+            self._totals[stage["name"]] = int(work["total"])
+        total = self._totals.get(stage["name"])
+        if stage["state"] == "succeeded" and total is not None:
+            return total, total
+        return _done_and_total(stage)
 
 
 def _job(client: ApiClient, job_id: str) -> dict[str, Any]:

@@ -9,14 +9,19 @@ from shared.charts.bars import coverage_bars, flow_bars, ranked_bars
 from shared.charts.distributions import length_histograms, similarity_distributions
 from shared.charts.hierarchy import preference_sunburst
 from shared.charts.theme import Figure, label_text
+from shared.charts.training import TrainingCurve, series_points, thinned, training_curves
 
 __all__ = [
     "Figure",
+    "TrainingCurve",
     "coverage_bars",
     "flow_bars",
     "label_text",
     "length_histograms",
     "preference_sunburst",
     "ranked_bars",
+    "series_points",
     "similarity_distributions",
+    "thinned",
+    "training_curves",
 ]

@@ -8,14 +8,14 @@ from shared.charts.theme import PALETTE, Figure, base_layout, name_text, value_a
 _TICKS = [step * 10**power for power in range(7) for step in (1, 2, 5)]
 
 
-def length_histograms(series: Sequence[Mapping[str, Any]]) -> Figure:
-    """Histograms over one logarithmic axis of characters, drawn as steps.
+def length_histograms(series: Sequence[Mapping[str, Any]], unit: str = "characters") -> Figure:
+    """Histograms over one logarithmic axis of lengths, drawn as steps.
 
-    `series`: `name`, `edges` (n + 1 characters, rising) and `counts` (n). Heights are the share of each series.
+    `series`: `name`, `edges` (n + 1 lengths in `unit`, rising) and `counts` (n). Heights are the share of each series.
     """
     layout = base_layout(
         340,
-        xaxis=value_axis("characters", type="log", tickvals=_TICKS, ticktext=[f"{tick:,}" for tick in _TICKS]),
+        xaxis=value_axis(unit, type="log", tickvals=_TICKS, ticktext=[f"{tick:,}" for tick in _TICKS]),
         yaxis=value_axis("share", tickformat=".0%", rangemode="tozero"),
     )
     return {"data": [_steps(item, position) for position, item in enumerate(series)], "layout": layout}

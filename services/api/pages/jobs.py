@@ -7,13 +7,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from services.api.datasets import data_sets
-from services.api.events import read_events
 from services.api.pages.rendering import Viewer, render
+from services.api.pages.sparkline import HEIGHT, WIDTH
+from services.api.pages.trainings import training_panels
 from services.api.schemas import ArtifactView, JobSummary, JobView
 from services.api.state import ApiState, State
 from shared.domain.states import JOB_END_STATES, JobState
 from shared.llm.providers import ANY_MODEL
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.events import METRICS_EVENT, EventRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.sources.mapping import ready_mappings
 
@@ -96,8 +98,8 @@ async def _job(state: ApiState, project_id: str, job_id: str) -> dict[str, Any]:
         job = await repository.require(project_id, job_id)
         view = JobView.of(job, await repository.stages(job_id), datetime.now(UTC))
         artifacts = await ArtifactRepository(session).list(project_id, job_id)
-    after = max(0, view.last_event - _NEWEST_EVENTS)
-    events, _ = await read_events(state.sessions, project_id, job_id, after, _NEWEST_EVENTS)
+        events = await EventRepository(session).newest(job_id, _NEWEST_EVENTS, without=(METRICS_EVENT,))
+        trainings = await training_panels(session, view, artifacts)
     views = [ArtifactView.of(artifact) for artifact in artifacts]
     parts = [item for item in views if item.kind != "manifest" and "/part-" not in f"/{item.name}"]
     return {
@@ -107,5 +109,7 @@ async def _job(state: ApiState, project_id: str, job_id: str) -> dict[str, Any]:
         "part_count": len(views) - len(parts),
         "report": next((item for item in views if item.name == "report.html"), None),
         "data_sets": data_sets(artifacts),
-        "events": list(reversed(events)),
+        "events": events,
+        "trainings": trainings,
+        "curve_size": (WIDTH, HEIGHT),
     }

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.api.authentication import Caller
 from shared.charts.theme import Figure
+from shared.pages.trainings import count_text, metric_text, seconds_text
 
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -60,19 +61,12 @@ def _dollars(micro_usd: int | None) -> str:
     return "unknown" if micro_usd is None else f"${micro_usd / 1e6:,.4f}"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def _clock(moment: datetime | None) -> str:
     return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _minute(moment: datetime | None) -> str:
+    return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M")
 
 
 def _bytes(size: int) -> str:
@@ -84,4 +78,13 @@ def _bytes(size: int) -> str:
     raise AssertionError("unreachable")
 
 
-_environment.filters.update(dollars=_dollars, duration=_duration, clock=_clock, bytes=_bytes)
+_environment.filters.update(
+    dollars=_dollars,
+    duration=seconds_text,
+    clock=_clock,
+    minute=_minute,
+    bytes=_bytes,
+    amount=count_text,
+    metric=lambda value, name: metric_text(name, value),
+    sentence=lambda text: text[:1].upper() + text[1:],
+)

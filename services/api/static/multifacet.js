@@ -23,10 +23,26 @@ function followJob() {
   stream.addEventListener("end", () => { stream.close(); refresh(); });
 }
 
+// Texts and lines of a figure take the colours of the page, which follow the light or dark scheme of the system.
+function inColoursOfPage(layout) {
+  const page = getComputedStyle(document.documentElement);
+  const colour = (name) => page.getPropertyValue(name).trim();
+  layout.font.color = colour("--ink");
+  Object.assign(layout.hoverlabel, { bgcolor: colour("--paper"), bordercolor: colour("--edge") });
+  layout.hoverlabel.font.color = colour("--ink");
+  for (const axis of [layout.xaxis, layout.yaxis]) {
+    if (!axis) continue;
+    axis.gridcolor = colour("--line");
+    if (axis.title) axis.title.font.color = colour("--muted");
+  }
+}
+
 function drawCharts(part) {
   for (const place of part.querySelectorAll("[data-figure]")) {
     const figure = JSON.parse(place.dataset.figure);
     delete place.dataset.figure;
+    inColoursOfPage(figure.layout);
+    place.style.height = `${figure.layout.height}px`; // on a resize Plotly takes the height of the element
     Plotly.newPlot(place, figure.data, figure.layout, figure.config);
   }
 }

@@ -16,17 +16,21 @@ from services.curation.reporting.facts import money
 from services.curation.reporting.figures_as_text import FILTERS
 from shared.charts import Figure
 from shared.pages import report_style
+from shared.pages.trainings import seconds_text
 
 TEXT_LIMIT = 1600
 """Characters of a long text shown in an example."""
 
 
-def render_report(values: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
-    """The page. Every value is escaped by the template; figures travel as JSON data blocks."""
+def render_report(values: Mapping[str, Any], figures: Mapping[str, Figure], template: str = "report.html.j2") -> str:
+    """The page: `report.html.j2` of a collection, or `trainings.html.j2` of trainings alone.
+
+    Every value is escaped by the template; figures travel as JSON data blocks.
+    """
     scripts = {"plotly": plotly_script(), "draw": _inline_script(_package_text("report.js"))}
     return (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
             **values,
             figures={name: json_block(figure) for name, figure in figures.items()},
@@ -72,6 +76,8 @@ def _environment() -> Environment:
         money=money,
         words=lambda name: str(name).replace("_", " "),
         shortened=shortened,
+        seconds=seconds_text,
+        sentence=lambda text: text[:1].upper() + text[1:],
         **FILTERS,
     )
     return environment

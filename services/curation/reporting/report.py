@@ -1,4 +1,4 @@
-"""The whole step `report`: figures, page, data card and sample of a finished collection."""
+"""The whole step `report`: figures, page, data card and sample of a finished collection, and the trainings of the job."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +18,7 @@ from services.curation.reporting.inputs import (
 )
 from services.curation.reporting.judging import judge_notes
 from services.curation.reporting.page import render_report
+from services.curation.reporting.training import trainings
 from services.curation.reporting.truth import truth_faults, truth_figures
 from shared.charts import (
     Figure,
@@ -39,25 +40,53 @@ HIERARCHY_SHOWN = 15
 """Preferences listed per subdimension beside the sunburst."""
 
 PROGRESS_EVERY = 2000
+_KINDS = {
+    "report.html": ("text/html; charset=utf-8", "report", None),
+    "README.md": ("text/markdown; charset=utf-8", "card", None),
+    "sample.jsonl": ("application/jsonl", "file", None),
+    "statistics.json": ("application/json", "file", STATISTICS_SCHEMA_VERSION),
+}
+"""Media type, kind and schema version of each output."""
+
 _TABLES = ("collection", "sft", "dpo", "orpo", "rm")
 
 
 def run(context: WholeContext) -> WholeResult:
     """Make the report.
 
-    Inputs: outputs of curate (`rejected.parquet`, `decontamination.json`, both optional) and of assemble
-    (`collection/{train,test}.parquet`). Outputs in the job's folder: `report.html`, `README.md`, `sample.jsonl`,
-    `statistics.json`. The ledger is empty: nothing is let through or rejected here.
+    Inputs: outputs of curate (`rejected.parquet`, `decontamination.json`, both optional), of assemble
+    (`collection/{train,test}.parquet`), and of each training (`training.json`, `preflight.json`, `metrics.jsonl`). Outputs in
+    the job's folder: `report.html`, `README.md`, `sample.jsonl`, `statistics.json`. A job of trainings alone gets `report.html`
+    alone: it has no data for a card to describe, and each of its models carries a card of its own. The ledger is empty: nothing
+    is let through or rejected here.
 
-    Raises StepFailed `nothing_to_report` where the collection is missing.
+    Raises StepFailed `nothing_to_report` where the inputs hold neither a collection nor a training.
     """
-    if find(context.inputs, "collection/train.parquet") is None:
-        raise StepFailed("nothing_to_report", "no collection/train.parquet among the inputs: did assemble finish?")
+    facts = job_facts(context.facts, context.spec, context.job_id)
+    trained, curves = trainings(context.inputs, list(context.stage_ledgers), simulator=facts["simulator"])
+    if find(context.inputs, "collection/train.parquet") is not None:
+        return _collection_report(context, facts, trained, curves)
+    if not trained:
+        raise StepFailed(
+            "nothing_to_report",
+            "neither collection/train.parquet nor a training's training.json among the inputs: did assemble finish?",
+        )
+    values = {"spec": context.spec.model_dump(mode="json"), "facts": facts, "trainings": trained}
+    page = render_report(values, curves, "trainings.html.j2")
+    return WholeResult(
+        outputs=(_output(context, "report.html", page.encode()),),
+        ledger=Ledger(),
+        summary={"trainings": len(trained)},
+    )
+
+
+def _collection_report(
+    context: WholeContext, facts: dict[str, Any], trained: list[dict[str, Any]], curves: dict[str, Figure]
+) -> WholeResult:
     held_out = splits(context.inputs)
     statistics = _statistics(context, held_out)
     examples = _examples(context.inputs)
     statistics["harmful_intent"]["pairs_left_out"] = pair_reasons(context.inputs).get("harmful_intent", 0)
-    facts = job_facts(context.facts, context.spec, context.job_id)
     flow = flow_of(context.stage_ledgers)
     tables = _table_rows(context.inputs)
     context.progress(statistics["facets"], None, "rendering")
@@ -77,26 +106,14 @@ def run(context: WholeContext) -> WholeResult:
         "examples": examples,
         "sources": statistics["sources"],
         "judge": judge_notes(statistics["judge_record"]) if context.spec.judge is not None else None,
+        "trainings": trained,
     }
     texts = {
-        "report.html": render_report(values, _figures(statistics, flow)).encode(),
+        "report.html": render_report(values, {**_figures(statistics, flow), **curves}).encode(),
         "README.md": render_card(values).encode(),
         "sample.jsonl": _json_lines(_sample(context.inputs)),
         "statistics.json": orjson.dumps(statistics, option=orjson.OPT_INDENT_2),
     }
-    kinds = {
-        "report.html": ("text/html; charset=utf-8", "report", None),
-        "README.md": ("text/markdown; charset=utf-8", "card", None),
-        "sample.jsonl": ("application/jsonl", "file", None),
-        "statistics.json": ("application/json", "file", STATISTICS_SCHEMA_VERSION),
-    }
-    outputs = []
-    for name, text in texts.items():
-        path = context.output_folder / name
-        path.write_bytes(text)
-        media_type, kind, schema_version = kinds[name]
-        rows = len(text.splitlines()) if name == "sample.jsonl" else None
-        outputs.append(OutputObject(name, path, media_type, rows, schema_version, kind, job_level=True))
     summary = {
         "instructions": statistics["instructions"],
         "facets": statistics["facets"],
@@ -106,8 +123,18 @@ def run(context: WholeContext) -> WholeResult:
         "judge": statistics["judge_record"]["verdict"] if context.spec.judge is not None else None,
         "truth_faults": len(values["truth_faults"]),
         "counts_add_up": not values["faults"],
+        "trainings": len(trained),
     }
-    return WholeResult(outputs=tuple(outputs), ledger=Ledger(), summary=summary)
+    outputs = tuple(_output(context, name, text) for name, text in texts.items())
+    return WholeResult(outputs=outputs, ledger=Ledger(), summary=summary)
+
+
+def _output(context: WholeContext, name: str, text: bytes) -> OutputObject:
+    path = context.output_folder / name
+    path.write_bytes(text)
+    media_type, kind, schema_version = _KINDS[name]
+    rows = len(text.splitlines()) if name == "sample.jsonl" else None
+    return OutputObject(name, path, media_type, rows, schema_version, kind, job_level=True)
 
 
 def _statistics(context: WholeContext, held_out: dict[str, Any] | None) -> dict[str, Any]:

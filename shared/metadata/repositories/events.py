@@ -5,11 +5,15 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from shared.metadata.engine import EVENTS_CHANNEL
 from shared.metadata.tables import Event
+
+METRICS_EVENT = "train.metrics"
+"""A step that a training logged: `stage`, `step`, `steps`, `loss` and whatever else it measured."""
 
 NewEvent = tuple[str, dict[str, Any]]
 """Type and data."""
@@ -65,3 +69,39 @@ class EventRepository:
             .limit(limit)
         )
         return list((await self._session.execute(query)).scalars())
+
+    async def newest(self, job_id: str, limit: int, without: Sequence[str] = ()) -> list[Event]:
+        """The last events, newest first; those of the types in `without` are passed over."""
+        query = (
+            sa.select(Event)
+            .where(col(Event.job_id) == job_id, col(Event.type).not_in(without))
+            .order_by(col(Event.sequence).desc())
+            .limit(limit)
+        )
+        return list((await self._session.execute(query)).scalars())
+
+    async def training_losses(self, job_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Of each training of a job what it logged of its loss so far: `step`, `loss`, `eval_loss`, in the order of logging."""
+        data = col(Event.data)
+        query = (
+            sa.select(data["stage"].astext, data["step"], data["loss"], data["eval_loss"])
+            .where(col(Event.job_id) == job_id, col(Event.type) == METRICS_EVENT)
+            .order_by(col(Event.sequence))
+        )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for stage, step, loss, held_out in await self._session.execute(query):
+            row = {"step": step, **({} if loss is None else {"loss": loss})}
+            found.setdefault(stage, []).append(row if held_out is None else {**row, "eval_loss": held_out})
+        return found
+
+    async def last_metrics(self, job_id: str) -> dict[str, dict[str, Any]]:
+        """Of each training of a job the last row that it logged of a training step."""
+        data = col(Event.data)
+        stage = data["stage"].astext
+        query = (
+            sa.select(stage.label("stage"), data.label("data"))
+            .where(col(Event.job_id) == job_id, col(Event.type) == METRICS_EVENT, data["loss"].is_not(None))
+            .ext(distinct_on(stage))
+            .order_by(stage, col(Event.sequence).desc())
+        )
+        return {row.stage: row.data for row in await self._session.execute(query)}

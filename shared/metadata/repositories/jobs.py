@@ -1,6 +1,7 @@
 """Jobs as a user sees them: submit, look, cancel, retry."""
 
 import builtins
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -164,6 +165,11 @@ class JobRepository:
             query = query.where(col(Job.id) < before)
         query = query.order_by(col(Job.id).desc()).limit(limit)
         return builtins.list((await self._session.execute(query)).scalars())
+
+    async def names(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
+        """Names of those of the jobs that this project has, by id."""
+        query = sa.select(col(Job.id), col(Job.name)).where(col(Job.project_id) == project_id, col(Job.id).in_(job_ids))
+        return {row.id: row.name for row in await self._session.execute(query)}
 
     async def stages(self, job_id: str) -> builtins.list[Stage]:
         """In the plan's order."""

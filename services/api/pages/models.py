@@ -1,0 +1,151 @@
+"""Pages about registered models: the list, and one model with its lineage, recipe, figures and curves."""
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from services.api.local_objects import ObjectReference
+from services.api.pages.rendering import Viewer, plotly_json, render
+from services.api.pages.trainings import PREVIEW_FILE
+from services.api.problems import not_found
+from services.api.schemas import ArtifactView
+from services.api.state import ApiState, State
+from shared.artifacts.protocol import ObjectNotFound
+from shared.charts import training_curves
+from shared.domain.models import ADAPTER_KIND, METRICS_FILE, MODEL_KIND
+from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.jobs import JobRepository
+from shared.metadata.repositories.models import ModelRepository
+from shared.metadata.tables import Artifact, Job, RegisteredModel
+from shared.pages.trainings import base_text, data_text, method_text, metric_rows, metric_text, recipe_rows
+
+router = APIRouter()
+
+_PAGE_MODELS = 50
+_WEIGHT_KINDS = (MODEL_KIND, ADAPTER_KIND)
+
+
+@router.get("/models")
+async def models_page(
+    request: Request, caller: Viewer, state: State, before: Annotated[str | None, Query(max_length=100)] = None
+) -> Response:
+    """Registered models, newest first."""
+    async with state.transaction() as session:
+        found = await ModelRepository(session).list(caller.project_id, before=before, limit=_PAGE_MODELS + 1)
+        shown = found[:_PAGE_MODELS]
+        jobs = await JobRepository(session).names(caller.project_id, {model.job_id for model in shown})
+    return render(
+        request,
+        "models.html",
+        models=[_row(model, jobs) for model in shown],
+        next=shown[-1].id if len(found) > _PAGE_MODELS else None,
+        before=before,
+        may_write=caller.may("write"),
+    )
+
+
+@router.get("/models/{model_id}")
+async def model_page(request: Request, model_id: str, caller: Viewer, state: State) -> Response:
+    """One model."""
+    async with state.transaction() as session:
+        model = await ModelRepository(session).get(caller.project_id, model_id)
+        if model is None:
+            raise not_found("model", model_id)
+        job = await JobRepository(session).require(caller.project_id, model.job_id)
+        siblings = {one.stage: one for one in await ModelRepository(session).of_job(model.job_id)}
+        artifacts = await ArtifactRepository(session).list(caller.project_id, model.job_id, stage=model.stage)
+    parameters: dict[str, Any] = model.lineage.get("parameters") or {}
+    curves = await _curves(state, artifacts)
+    files = [ArtifactView.of(item) for item in artifacts if item.kind != "manifest"]
+    return render(
+        request,
+        "model.html",
+        model=model,
+        job=job,
+        what=method_text(model.method, model.tuning),
+        base=_base(model, siblings),
+        data=_data(job, parameters),
+        trial=_is_trial(model, siblings),
+        simulated=job.teacher_is_simulator and _trains_on_own(parameters),
+        metrics=metric_rows(*_sides(model.metrics)),
+        recipe=recipe_rows(parameters),
+        code_version=model.lineage.get("code_version"),
+        curves=curves,
+        weights=[item for item in files if item.kind in _WEIGHT_KINDS],
+        others=[item for item in files if item.kind not in _WEIGHT_KINDS and not item.name.startswith("tensorboard/")],
+        preview=next((item for item in files if item.name == PREVIEW_FILE), None),
+    )
+
+
+def _row(model: RegisteredModel, jobs: dict[str, str]) -> dict[str, Any]:
+    training, held_out = _sides(model.metrics)
+    result = {**training, **held_out}
+    return {
+        "model": model,
+        "base": base_text(model.base),
+        "data": data_text((model.lineage.get("parameters") or {}).get("data")),
+        "loss": metric_text("loss", result.get("loss")),
+        "accuracy": metric_text("rewards/accuracies", result.get("rewards/accuracies")),
+        "job": jobs.get(model.job_id, model.job_id),
+    }
+
+
+def _sides(metrics: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What training and evaluation ended with: two parts, or one in which evaluation is told by its prefix."""
+    if isinstance(metrics.get("final"), dict):
+        held_out = metrics.get("evaluation") or {}
+        return metrics["final"], {name.removeprefix("eval_"): value for name, value in held_out.items()}
+    training = {name: value for name, value in metrics.items() if not name.startswith("eval_")}
+    held_out = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
+    return training, held_out
+
+
+def _base(model: RegisteredModel, siblings: dict[str, RegisteredModel]) -> dict[str, str | None]:
+    """Words for the base, and the page of the model that it is, if it is a registered one."""
+    earlier = siblings.get(str(model.base.get("stage")))
+    registered = model.base.get("registry")
+    link = f"/models/{earlier.id}" if earlier else f"/models/{registered}" if registered else None
+    return {"text": base_text(model.base), "link": link}
+
+
+def _data(job: Job, parameters: dict[str, Any]) -> dict[str, str | None]:
+    choice: dict[str, Any] = parameters.get("data") or {}
+    if choice.get("file"):
+        return {"text": data_text(choice), "link": None}
+    return {"text": data_text(choice), "link": f"/jobs/{choice.get('job') or job.id}/data"}
+
+
+def _trains_on_own(parameters: dict[str, Any]) -> bool:
+    choice = parameters.get("data") or {}
+    return not choice.get("job") and not choice.get("file")
+
+
+def _is_trial(model: RegisteredModel, siblings: dict[str, RegisteredModel]) -> bool:
+    """Whether the model, or one of the same job that it goes on from, had random weights."""
+    seen: set[str] = set()
+    current: RegisteredModel | None = model
+    while current is not None and current.stage not in seen:
+        if current.base.get("random"):
+            return True
+        seen.add(current.stage)
+        current = siblings.get(str(current.base.get("stage")))
+    return False
+
+
+async def _curves(state: ApiState, artifacts: list[Artifact]) -> list[dict[str, Any]] | None:
+    """Figures of the logged steps; None where their bytes are not in the store."""
+    item = next((artifact for artifact in artifacts if artifact.name == METRICS_FILE), None)
+    if item is None:
+        return None
+    try:
+        async with state.objects.local(ObjectReference(item.key, item.sha256, item.size)) as path:
+            rows = [orjson.loads(line) for line in (await asyncio.to_thread(path.read_bytes)).splitlines()]
+    except ObjectNotFound:
+        return None
+    return [
+        {"name": curve.name, "title": curve.title, "figure": plotly_json(curve.figure)}
+        for curve in training_curves(rows)
+    ]

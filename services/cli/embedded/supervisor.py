@@ -16,7 +16,7 @@ from services.cli.embedded.state import StateFolder, SystemRecord
 from shared.domain.errors import MultifacetError
 
 _START_SECONDS = 60.0
-_STOP_GRACE_SECONDS = 15.0
+_STOP_GRACE_SECONDS = 20.0
 
 
 class EmbeddedSystem:

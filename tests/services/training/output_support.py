@@ -14,6 +14,8 @@ from services.training.checkpoints.blocking_store import BlockingStore
 from services.training.checkpoints.manifest import CheckpointFile, CheckpointManifest, encode_manifest
 from shared.artifacts.layout import checkpoint_folder, checkpoint_prefix
 
+torch.set_num_threads(1)  # tensors are tiny: on a busy machine threads would only wait for each other
+
 WORDS = ("<unk>", "<s>", "</s>", "<pad>", *(f"word{number}" for number in range(60)))
 PREFIX = checkpoint_prefix("project", "job", "train")
 TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }} {% endfor %}"

@@ -20,8 +20,8 @@ from tests.support.trained import DPO, SFT, metrics
 TRAININGS = [training.model_dump(mode="json") for training in (SFT, DPO)]
 
 
-async def training_job(state: ApiState, name: str = "trains") -> Job:
-    """A running job with the trainings `sft`, which runs, and `dpo`, which waits."""
+async def training_job(state: ApiState, name: str = "trains", work: dict[str, Any] | None = None) -> Job:
+    """A running job with the trainings `sft`, which runs and said of itself what `work` says, and `dpo`, which waits."""
     job = await submit_directly(state, name=name, train=TRAININGS)
     async with state.transaction() as session:
         stored = await session.get_one(Job, job.id)
@@ -29,6 +29,7 @@ async def training_job(state: ApiState, name: str = "trains") -> Job:
         for stage in await JobRepository(session).stages(job.id):
             if stage.name == "sft":
                 stage.state = StageState.RUNNING.value
+                stage.work = work
             elif stage.name not in ("dpo", "report"):
                 stage.state = StageState.SUCCEEDED.value
     return job

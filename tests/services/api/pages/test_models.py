@@ -5,10 +5,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
+from services.api.app import create_key
 from services.api.state import ApiState
 from shared.metadata.repositories.artifacts import ArtifactRepository
-from tests.services.api.support import ADMIN_KEY
+from shared.settings import Settings
+from tests.services.api.support import client_of
 from tests.services.api.trainings import TRAININGS, register, store_files, trained_job, training_job
 
 
@@ -17,11 +20,17 @@ def _text(page: str) -> str:
     return " ".join(re.sub(r"<script.*?</script>|<[^>]*>", " ", main, flags=re.DOTALL).split())
 
 
-async def test_without_models_the_page_says_how_one_is_made(client: httpx2.AsyncClient) -> None:
-    page = (await client.get("/models")).text
-    assert '<a href="/models" aria-current="page">Models</a>' in page
-    assert "preset: smoke-cpu" in page
-    assert "<table" not in page
+async def test_another_projects_models_are_not_shown_and_the_page_says_how_one_is_made(
+    app: FastAPI, state: ApiState, settings: Settings
+) -> None:
+    model = await register(state, await training_job(state))
+    key = await create_key(settings, "elsewhere", "test", ["read"])
+    async with client_of(app, key) as stranger:
+        page = (await stranger.get("/models")).text
+        assert '<a href="/models" aria-current="page">Models</a>' in page
+        assert "preset: smoke-cpu" in page
+        assert "<table" not in page
+        assert (await stranger.get(f"/models/{model}")).status_code == 404
 
 
 async def test_the_list_tells_method_base_size_and_result_and_leads_to_model_and_job(
@@ -138,12 +147,11 @@ async def test_figures_in_one_part_are_told_apart_by_their_prefix(client: httpx2
     assert "loss 2.0000 2.5000" in _text((await client.get(f"/models/{model}")).text)
 
 
-async def test_an_unknown_model_is_not_found_and_a_stranger_is_sent_to_the_login(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/models/model_unknown")).status_code == 404
-    client.headers["authorization"] = "Bearer " + ADMIN_KEY[:-1] + "x"
-    for place in ("/models", "/models/model_unknown"):
-        answer = await client.get(place)
-        assert answer.status_code in (303, 401)
+async def test_who_is_not_logged_in_is_led_to_the_login(app: FastAPI) -> None:
+    async with client_of(app, None) as nobody:
+        for place in ("/models", "/models/model_1"):
+            answer = await nobody.get(place)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/login")
 
 
 async def test_a_jobs_page_leads_to_the_models_and_the_rows_as_tokens(

@@ -16,7 +16,19 @@ from services.api.events import EventHub
 from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
-from services.api.routes import artifacts, cache, datasets, files, health, jobs, keys, providers, taxonomies, usage
+from services.api.routes import (
+    artifacts,
+    cache,
+    datasets,
+    files,
+    health,
+    jobs,
+    keys,
+    providers,
+    registry,
+    taxonomies,
+    usage,
+)
 from services.api.state import ApiState
 from shared.artifacts import open_store
 from shared.domain.errors import InputRefused
@@ -56,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (jobs, files, artifacts, datasets, taxonomies, usage, cache, providers, keys, health):
+    for module in (jobs, files, artifacts, datasets, registry, taxonomies, usage, cache, providers, keys, health):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)

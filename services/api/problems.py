@@ -19,6 +19,7 @@ from starlette.routing import Match
 from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.errors import InputRefused, MultifacetError
 from shared.metadata.repositories.jobs import JobConflict, JobNotFound
+from shared.metadata.repositories.models import ModelNotFound
 from shared.telemetry.logs import error_place
 
 log = structlog.get_logger(__name__)
@@ -112,7 +113,7 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound):
+    if isinstance(error, JobNotFound | ModelNotFound):
         return Problem(404, "not_found", str(error))
     if isinstance(error, JobConflict):
         return Problem(409, error.code, str(error))

@@ -216,6 +216,40 @@ class ArtifactView(ApiModel):
         return cls.model_validate({**artifact.model_dump(), "job_level": job_level})
 
 
+class RegisteredModelView(ApiModel):
+    """A model that a training made."""
+
+    id: str = Field(examples=["model_01jdexample0000000000000000"])
+    job_id: str
+    stage: str = Field(description="name of the training")
+    name: str
+    method: str = Field(description="sft, dpo, orpo or rm")
+    tuning: str = Field(description="full, lora or qlora")
+    base: dict[str, Any] = Field(description="what the training started from")
+    parameter_count: int
+    dtype: str
+    adapter_only: bool = Field(description="the files are adapters alone: their base is not among them")
+    metrics: dict[str, Any] = Field(description="the last figures of the training")
+    lineage: dict[str, Any] = Field(description="inputs, parameters and code version that it was made with")
+    created_at: datetime
+
+
+class RegisteredModelDetail(RegisteredModelView):
+    files: list[ArtifactView] = Field(description="what the training left; the model's files are of kind `model`")
+
+
+class MetricsView(ApiModel):
+    model_id: str
+    rows_total: int = Field(description="rows that the training logged")
+    rows: list[dict[str, Any]]
+
+
+class TrainingPresetView(ApiModel):
+    name: str = Field(examples=["janus-sft"])
+    yaml: str = Field(description="the preset with its comments, to copy from")
+    values: dict[str, Any]
+
+
 class DatasetView(ApiModel):
     """Rows that can be paged through."""
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from services.cli import models
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -29,6 +30,9 @@ from shared.settings.start_up import starting
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
+
+app.add_typer(models.app, name="models")
+app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]
 
@@ -179,7 +183,7 @@ def pull(
     out: Annotated[Path | None, typer.Option(help="folder; default: out/<job id>")] = None,
     everything: Annotated[bool, typer.Option("--all", help="also the parts of every stage")] = False,
 ) -> None:
-    """Download what a job made, checking every sha256."""
+    """Download what a job made, checking every sha256; weights of models by `models pull`, or with --all."""
     folder = out or Path("out") / job_id
     written = pull_job(ApiClient(), job_id, folder, everything=everything)
     console.print(f"{len(written)} files in {folder}")

@@ -35,6 +35,6 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise MultifacetError(f"{path} cannot be read as YAML or JSON: it is nested too deeply") from error
     if not isinstance(body, dict):
         raise MultifacetError(
-            f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`"
+            f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`, or with `train`"
         )
     return body

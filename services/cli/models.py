@@ -1,0 +1,119 @@
+"""Registered models in the terminal: the list, one model, its files on this machine; and the recipes of trainings."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.cli.client import ApiClient
+from shared.domain.errors import MultifacetError
+from shared.domain.models import ADAPTER_KIND, MODEL_KIND
+from shared.domain.training_presets import training_preset_names, training_preset_text
+
+app = typer.Typer(help="What trainings made.")
+_console = Console(soft_wrap=True)
+
+ModelId = Annotated[str, typer.Argument(help="id of the model, as `multifacet models` lists it")]
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context, limit: Annotated[int, typer.Option(min=1, max=200, help="how many at most")] = 20
+) -> None:
+    """The newest registered models."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table("id", "name", "method", "tuning", "parameters", "loss", "created")
+    for model in ApiClient().get("/v1/registry/models", limit=limit)["items"]:
+        table.add_row(
+            model["id"],
+            escape(model["name"]),
+            model["method"],
+            model["tuning"] + (" (adapters alone)" if model["adapter_only"] else ""),
+            f"{model['parameter_count']:,}",
+            _figure(model["metrics"].get("loss")),
+            model["created_at"],
+        )
+    _console.print(table)
+
+
+@app.command()
+def show(model_id: ModelId) -> None:
+    """One model: where it comes from, its last figures, its files."""
+    print_model(ApiClient().get(_path(model_id)), _console)
+
+
+@app.command()
+def pull(model_id: ModelId, folder: Annotated[Path, typer.Argument(help="where its files are put")]) -> None:
+    """Download the files of a model, checking every sha256. The folder can be loaded as it is."""
+    written = pull_model(ApiClient(), model_id, folder)
+    _console.print(f"{len(written)} files in {escape(str(folder))}")
+
+
+def training_presets(
+    name: Annotated[str | None, typer.Argument(help="print this one as YAML; default: list all")] = None,
+) -> None:
+    """Ready values for trainings, as YAML to copy into a job spec."""
+    if name is None:
+        for known in training_preset_names():
+            typer.echo(known)
+        return
+    try:
+        typer.echo(training_preset_text(name), nl=False)
+    except ValueError as error:
+        raise MultifacetError(str(error)) from error
+
+
+def pull_model(client: ApiClient, model_id: str, folder: Path) -> list[Path]:
+    """Write the model's files below `folder` (its adapters, where it is adapters alone); returns the paths. Raises
+    MultifacetError where there are none, and for a file that would lie elsewhere."""
+    model = client.get(_path(model_id))
+    kind = ADAPTER_KIND if model["adapter_only"] else MODEL_KIND
+    written = []
+    for file in model["files"]:
+        if file["kind"] != kind:
+            continue
+        target = folder / str(file["name"]).removeprefix(f"{kind}/")
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise MultifacetError(
+                f"the file {file['name']!r} of model {model_id} would lie outside {folder}: not written"
+            )
+        client.download(f"/v1/artifacts/{file['id']}/content", target, file["sha256"])
+        written.append(target)
+    if not written:
+        raise MultifacetError(f"the model {model_id} has no files of kind {kind}; was its job removed from the store?")
+    return written
+
+
+def print_model(model: dict[str, Any], to: Console) -> None:
+    """What a person asks of a model first."""
+    base = next(((place, value) for place, value in model["base"].items() if value is not None), ("unknown", ""))
+    facts = {
+        "name": model["name"],
+        "made by": f"training {model['stage']} of job {model['job_id']}",
+        "method": f"{model['method']}, {model['tuning']}",
+        "base": f"{base[0]} {base[1]}",
+        "parameters": f"{model['parameter_count']:,} ({model['dtype']})",
+        "files": "adapters alone, without their base" if model["adapter_only"] else "a whole model",
+        "created": model["created_at"],
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in [*facts.items(), *((name, _figure(value)) for name, value in model["metrics"].items())]:
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(value)))
+    to.print(table)
+    files = Table("file", "kind", "bytes")
+    for file in model["files"]:
+        files.add_row(escape(file["name"]), escape(file["kind"]), f"{file['size']:,}")
+    to.print(files)
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "–" if value is None else str(value)
+
+
+def _path(model_id: str) -> str:
+    return f"/v1/registry/models/{quote(model_id, safe='', errors='surrogateescape')}"

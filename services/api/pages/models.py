@@ -3,14 +3,13 @@
 import asyncio
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from services.api.local_objects import ObjectReference
+from services.api.metric_rows import read_metrics
 from services.api.pages.rendering import Viewer, plotly_json, render
 from services.api.pages.trainings import PREVIEW_FILE
-from services.api.problems import not_found
 from services.api.schemas import ArtifactView
 from services.api.state import ApiState, State
 from shared.artifacts.protocol import ObjectNotFound
@@ -51,9 +50,7 @@ async def models_page(
 async def model_page(request: Request, model_id: str, caller: Viewer, state: State) -> Response:
     """One model."""
     async with state.transaction() as session:
-        model = await ModelRepository(session).get(caller.project_id, model_id)
-        if model is None:
-            raise not_found("model", model_id)
+        model = await ModelRepository(session).require(caller.project_id, model_id)
         job = await JobRepository(session).require(caller.project_id, model.job_id)
         siblings = {one.stage: one for one in await ModelRepository(session).of_job(model.job_id)}
         artifacts = await ArtifactRepository(session).list(caller.project_id, model.job_id, stage=model.stage)
@@ -142,7 +139,7 @@ async def _curves(state: ApiState, artifacts: list[Artifact]) -> list[dict[str, 
         return None
     try:
         async with state.objects.local(ObjectReference(item.key, item.sha256, item.size)) as path:
-            rows = [orjson.loads(line) for line in (await asyncio.to_thread(path.read_bytes)).splitlines()]
+            rows = read_metrics(await asyncio.to_thread(path.read_bytes))
     except ObjectNotFound:
         return None
     return [

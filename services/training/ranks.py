@@ -2,7 +2,8 @@
 
 One process per GPU, all of them running the same module with the same arguments; torch's launcher tells each its rank. On GPUs
 weights, gradients and optimizer state are shared out (FSDP2 through accelerate), on CPUs every process has all of them (DDP over
-gloo). Rank 0 writes files and talks to the outside; the others only compute.
+gloo). Rank 0 writes files and talks to the outside; the others only compute. `Trainer.save_model` gathers the weights, so all of
+them must call it.
 """
 
 import os

@@ -8,7 +8,14 @@ tokens alone, the output layer for the scored tokens alone, no gradient for froz
 from typing import Any
 
 import torch
+from datasets import Dataset
 from trl.trainer.utils import get_peak_flops
+
+from services.training.batches import PairCollator, SupervisedCollator
+from shared.domain.training import Method, TrainParameters, Tuning
+
+_SAMPLE = 1000
+"""Rows that the mean FLOPs of a token are reckoned from."""
 
 
 def model_flops(
@@ -51,3 +58,22 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 def utilisation(flops: float, seconds: float, devices: int, peak: float | None) -> float | None:
     """Model FLOPs utilisation between 0 and 1, of `devices` together; None where the peak is not known."""
     return None if peak is None or seconds <= 0 else flops / seconds / (devices * peak)
+
+
+def flops_per_token(parameters: TrainParameters, model: Any, rows: Dataset) -> float | None:
+    """Mean model FLOPs of a token of these rows, from up to `_SAMPLE` of them; None where the architecture is not known."""
+    collate = (
+        SupervisedCollator() if parameters.method is Method.SFT else PairCollator(parameters.method is Method.ORPO)
+    )
+    step = max(1, len(rows) // _SAMPLE)
+    totals = {"tokens": 0, "squares": 0, "scored": 0}
+    for index in range(0, len(rows), step):
+        counts = collate([rows[index]])["counts"]
+        totals = {name: value + counts[name] for name, value in totals.items()}
+    flops = model_flops(
+        model.config,
+        **totals,
+        trains_all_weights=parameters.tuning is Tuning.FULL,
+        has_language_head=parameters.method is not Method.REWARD,
+    )
+    return None if flops is None else flops / totals["tokens"]

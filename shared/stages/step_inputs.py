@@ -9,10 +9,11 @@ from sqlmodel import col
 
 from shared.artifacts import layout
 from shared.domain.errors import InputRefused
-from shared.domain.jobs import JobSpec
+from shared.domain.jobs import JobSpec, ModelChoice
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
 from shared.stages.job_data import code_version
@@ -108,5 +109,34 @@ async def job_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[
         "provider": None if spec.teacher is None else spec.teacher.provider,
         "model": None if spec.teacher is None else spec.teacher.model,
         "judge": None if spec.judge is None else {"provider": spec.judge.provider, "model": spec.judge.model},
+        "data_teacher": await _data_teacher(session, claim, spec, is_simulator=job.teacher_is_simulator),
         "usage": [row.model_dump(exclude={"job_id", "project_id"}) for row in usage.scalars()],
+    }
+
+
+async def _data_teacher(
+    session: AsyncSession, claim: Claim, spec: JobSpec, *, is_simulator: bool
+) -> dict[str, Any] | None:
+    """Who wrote the rows that a training reads: this job's teacher, that of the job it takes them from, or, of an upload and of
+    what is no training, nobody known."""
+    training = next((training for training in spec.train if training.name == claim.stage), None)
+    if training is None or training.data.file is not None:
+        return None
+    teacher: ModelChoice | None = spec.teacher
+    job_id = claim.job_id
+    if training.data.job is not None:
+        job = await JobRepository(session).require(claim.project_id, training.data.job)
+        job_id, is_simulator = job.id, job.teacher_is_simulator
+        teacher = JobSpec.model_validate(job.spec).teacher
+    if teacher is None:
+        return None
+    versions: dict[str, str] = {}
+    for lineage in (
+        await session.execute(sa.select(col(Artifact.lineage)).where(col(Artifact.job_id) == job_id).distinct())
+    ).scalars():
+        versions.update(lineage.get("prompts", {}))
+    return {
+        "teacher": f"{teacher.provider}/{teacher.model}",
+        "is_simulator": is_simulator,
+        "prompt_versions": dict(sorted(versions.items())),
     }

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from shared.domain.training_preview import LengthFigures
+
 LOSSES: dict[str, str] = {
     "unreadable": "the line or record cannot be read",
     "wrong_form": "a column is missing, of another type, or two columns disagree about the prompt",
@@ -25,18 +27,6 @@ TOO_LONG = ("prompt_too_long", "too_long")
 
 SHOWN_ROWS = 5
 """Rows named per reason."""
-
-
-class LengthFigures(msgspec.Struct, frozen=True):
-    """Distribution of lengths in tokens. `counts[i]` lengths are at most `bounds[i]` and above `bounds[i - 1]`."""
-
-    bounds: list[int]
-    counts: list[int]
-    mean: float
-    p50: int
-    p95: int
-    p99: int
-    maximum: int
 
 
 class SplitCounts(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -66,7 +67,8 @@ def load_base(parameters: TrainParameters, folder: Path | None, texts: Iterable[
         model, tokenizer, source = _random_base(parameters, texts)
     else:
         model, tokenizer, source = _base_of_folder(parameters, folder), load_tokenizer(folder), f"folder {folder}"
-    _give_pad_token(model, tokenizer)
+    give_pad_token(tokenizer)
+    _tell_pad_token(model, tokenizer)
     _refuse_leaks(model, parameters)
     if parameters.tuning is not Tuning.FULL:
         return LoadedModel(with_adapters(model, parameters), tokenizer, source)
@@ -103,7 +105,10 @@ def _random_base(
     if parameters.tuning is Tuning.QLORA or parameters.method is Method.REWARD:
         # Both are made by reading a saved model, so a random one takes the same way as any other.
         with tempfile.TemporaryDirectory() as temporary:
-            model.save_pretrained(temporary)
+            # Not by save_pretrained, which writes in one of several processes alone.
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(temporary)
+            save_file(model.state_dict(), Path(temporary) / "model.safetensors", metadata={"format": "pt"})
             tokenizer.save_pretrained(temporary)
             del model
             return _base_of_folder(parameters, Path(temporary)), tokenizer, source
@@ -166,7 +171,7 @@ def _base_of_folder(parameters: TrainParameters, folder: Path) -> PreTrainedMode
     return loaded
 
 
-def _give_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def give_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """An own pad token, never the end token: transformers scores a reward model at the last token that is no padding.
 
     `<unk>` where the tokenizer has no pad token; the vocabulary does not grow. Raises InputRefused without either.
@@ -178,6 +183,9 @@ def _give_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
                 "pad_token to an unused token"
             )
         tokenizer.pad_token = tokenizer.unk_token
+
+
+def _tell_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -33,9 +33,9 @@ def optimizer_name(parameters: TrainParameters, device: torch.device) -> str:
 
 
 def sharding(parameters: TrainParameters, device: torch.device, recompute: bool) -> dict[str, Any]:
-    """Arguments for several processes: FSDP2 on GPUs (weights, gradients and optimizer state are shared out), DDP on CPUs.
+    """Arguments for several processes: FSDP2 on GPUs, where weights, gradients and optimizer state are shared out.
 
-    Adapters are small and their base is frozen: it is shared out in the same way.
+    On CPUs DDP over gloo, where every process has all of them: accelerate knows FSDP for GPUs alone.
     """
     if parameters.processes == 1:
         return {}

@@ -40,6 +40,14 @@ def tiny_model(seed: int = 0, **changes: Any) -> MistralForCausalLM:
     return MistralForCausalLM(tiny_config(**changes))
 
 
+def with_weights_as(model: Any, dtype: torch.dtype) -> Any:
+    """The model as `from_pretrained` makes it in `dtype`: weights alone, not the frequencies of its positions."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     words = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()

@@ -4,9 +4,13 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from datasets import Dataset
 
 from shared.domain.training import TrainParameters
+
+# Models this small gain nothing from a second thread, and on a busy machine wait for it.
+torch.set_num_threads(1)
 
 TEXTS = (
     "Please be brief and kind to the reader. ",

@@ -236,7 +236,7 @@ def _dollars(micro_usd: int | None) -> str:
 
 def _follow(client: ApiClient, job_id: str) -> None:
     job = watch_job(client, job_id, console)
-    print_outcome(job, console)
+    print_outcome(client, job, console)
     if job["state"] != "succeeded":
         raise typer.Exit(1)
 

@@ -84,7 +84,7 @@ def run_to_the_end(
     job = client.post("/v1/jobs", spec)
     console.print(f"job {job['id']} at {client.url}/jobs/{job['id']}")
     job = watch_job(client, job["id"], console)
-    print_outcome(job, console)
+    print_outcome(client, job, console)
     if job["state"] != "succeeded":
         return job, []
     written = pull_job(client, job["id"], out, everything=False)

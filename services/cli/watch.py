@@ -121,11 +121,17 @@ def _note(stage: dict[str, Any]) -> str:
     return f"{rejected} {unit} rejected" if rejected else ""
 
 
-def print_outcome(job: dict[str, Any], console: Console) -> None:
-    """How the job ended, what it cost, and why it failed if it did."""
+def print_outcome(client: ApiClient, job: dict[str, Any], console: Console) -> None:
+    """How the job ended, what it cost, which models it registered, and why it failed if it did."""
     cost = job.get("cost_micro_usd", 0) / 1e6
     made_by = " (simulated prices: nothing was paid)" if job.get("teacher_is_simulator") else ""
     console.print(f"job {job['id']} {job['state']}; cost ${cost:.4f}{made_by}")
+    if job["spec"].get("train"):
+        for model in reversed(client.get("/v1/registry/models", job=job["id"], limit=200)["items"]):
+            what = f"{model['method']}, {model['tuning']}" + (", adapters alone" if model["adapter_only"] else "")
+            console.print(
+                f"model {escape(model['name'])} ({what}): multifacet models pull {model['id']} FOLDER", highlight=False
+            )
     if job.get("error"):
         error = job["error"]
         console.print(

@@ -40,8 +40,13 @@ def method_text(method: str, tuning: str = "full") -> str:
 
 
 def base_text(base: Mapping[str, Any] | None) -> str:
-    """Where a training starts from, as a `BaseModelChoice` says it: `the model of training sft`."""
+    """Where a training starts from: `the model of training sft`.
+
+    `base`: a `BaseModelChoice`, or what a model registered of it (`source`, `name`, `revision`).
+    """
     given = {name: value for name, value in (base or {}).items() if value is not None}
+    if "source" in given:
+        given = {given["source"]: given["name"], **({"hub_revision": given["revision"]} if "revision" in given else {})}
     match given:
         case {"stage": name}:
             return f"the model of training {name}"

@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from services.api.pages.explorer import router as explorer_router
 from services.api.pages.jobs import router as jobs_router
 from services.api.pages.models import router as models_router
+from services.api.pages.new_job import router as new_job_router
 from services.api.pages.rendering import LoginNeeded
 from services.api.pages.session import router as session_router
 
@@ -18,7 +19,7 @@ STATIC_FOLDER = Path(__file__).parent.parent / "static"
 def mount_pages(app: FastAPI) -> None:
     """Add the pages and their static files."""
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
-    for router in (session_router, jobs_router, explorer_router, models_router):
+    for router in (session_router, new_job_router, jobs_router, explorer_router, models_router):
         app.include_router(router, include_in_schema=False)
     app.add_exception_handler(LoginNeeded, _to_login)
 

@@ -1,4 +1,4 @@
-"""Pages about jobs: the list, one job live, a new one."""
+"""Pages about jobs: the list, and one job live."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,11 +13,9 @@ from services.api.pages.trainings import training_panels
 from services.api.schemas import ArtifactView, JobSummary, JobView
 from services.api.state import ApiState, State
 from shared.domain.states import JOB_END_STATES, JobState
-from shared.llm.providers import ANY_MODEL
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.events import METRICS_EVENT, EventRepository
 from shared.metadata.repositories.jobs import JobRepository
-from shared.sources.mapping import ready_mappings
 
 router = APIRouter()
 
@@ -46,19 +44,6 @@ async def jobs_list(
 ) -> Response:
     """The live part of the list."""
     return render(request, "_jobs.html", **await _jobs(state, caller.project_id, job_state, before))
-
-
-@router.get("/jobs/new")
-async def new_job_page(request: Request, caller: Viewer, state: State) -> Response:
-    models = [
-        {"provider": name, "model": model, "simulator": provider.simulator}
-        for name, provider in state.providers.providers.items()
-        for model in provider.models
-        if model != ANY_MODEL
-    ]
-    return render(
-        request, "new_job.html", models=models, mappings=sorted(ready_mappings()), may_write=caller.may("write")
-    )
 
 
 @router.get("/jobs/{job_id}")

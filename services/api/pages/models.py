@@ -3,14 +3,13 @@
 import asyncio
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from services.api.local_objects import ObjectReference
+from services.api.metric_rows import read_metrics
 from services.api.pages.rendering import Viewer, plotly_json, render
 from services.api.pages.trainings import PREVIEW_FILE
-from services.api.problems import not_found
 from services.api.schemas import ArtifactView
 from services.api.state import ApiState, State
 from shared.artifacts.protocol import ObjectNotFound
@@ -19,7 +18,7 @@ from shared.domain.models import ADAPTER_KIND, METRICS_FILE, MODEL_KIND
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.models import ModelRepository
-from shared.metadata.tables import Artifact, Job, RegisteredModel
+from shared.metadata.tables import Artifact, RegisteredModel
 from shared.pages.trainings import base_text, data_text, method_text, metric_rows, metric_text, recipe_rows
 
 router = APIRouter()
@@ -51,9 +50,7 @@ async def models_page(
 async def model_page(request: Request, model_id: str, caller: Viewer, state: State) -> Response:
     """One model."""
     async with state.transaction() as session:
-        model = await ModelRepository(session).get(caller.project_id, model_id)
-        if model is None:
-            raise not_found("model", model_id)
+        model = await ModelRepository(session).require(caller.project_id, model_id)
         job = await JobRepository(session).require(caller.project_id, model.job_id)
         siblings = {one.stage: one for one in await ModelRepository(session).of_job(model.job_id)}
         artifacts = await ArtifactRepository(session).list(caller.project_id, model.job_id, stage=model.stage)
@@ -67,10 +64,10 @@ async def model_page(request: Request, model_id: str, caller: Viewer, state: Sta
         job=job,
         what=method_text(model.method, model.tuning),
         base=_base(model, siblings),
-        data=_data(job, parameters),
-        trial=_is_trial(model, siblings),
-        simulated=job.teacher_is_simulator and _trains_on_own(parameters),
-        metrics=metric_rows(*_sides(model.metrics)),
+        data=_data(model),
+        trial=bool(model.lineage.get("random_weights")),
+        simulated=bool((model.lineage.get("data") or {}).get("simulator")),
+        metrics=metric_rows(*_ends(model)),
         recipe=recipe_rows(parameters),
         code_version=model.lineage.get("code_version"),
         curves=curves,
@@ -81,58 +78,39 @@ async def model_page(request: Request, model_id: str, caller: Viewer, state: Sta
 
 
 def _row(model: RegisteredModel, jobs: dict[str, str]) -> dict[str, Any]:
-    training, held_out = _sides(model.metrics)
+    training, held_out = _ends(model)
     result = {**training, **held_out}
     return {
         "model": model,
         "base": base_text(model.base),
-        "data": data_text((model.lineage.get("parameters") or {}).get("data")),
+        "data": _data(model)["text"],
         "loss": metric_text("loss", result.get("loss")),
         "accuracy": metric_text("rewards/accuracies", result.get("rewards/accuracies")),
         "job": jobs.get(model.job_id, model.job_id),
     }
 
 
-def _sides(metrics: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What training and evaluation ended with: two parts, or one in which evaluation is told by its prefix."""
-    if isinstance(metrics.get("final"), dict):
-        held_out = metrics.get("evaluation") or {}
-        return metrics["final"], {name.removeprefix("eval_"): value for name, value in held_out.items()}
-    training = {name: value for name, value in metrics.items() if not name.startswith("eval_")}
-    held_out = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
-    return training, held_out
+def _ends(model: RegisteredModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the training and its evaluation came to."""
+    held_out = model.metrics.get("evaluation") or {}
+    return model.metrics.get("final") or {}, {name.removeprefix("eval_"): value for name, value in held_out.items()}
 
 
 def _base(model: RegisteredModel, siblings: dict[str, RegisteredModel]) -> dict[str, str | None]:
     """Words for the base, and the page of the model that it is, if it is a registered one."""
-    earlier = siblings.get(str(model.base.get("stage")))
-    registered = model.base.get("registry")
-    link = f"/models/{earlier.id}" if earlier else f"/models/{registered}" if registered else None
+    source, name = model.base.get("source"), str(model.base.get("name"))
+    earlier = siblings.get(name) if source == "stage" else None
+    link = f"/models/{earlier.id}" if earlier else f"/models/{name}" if source == "registry" else None
     return {"text": base_text(model.base), "link": link}
 
 
-def _data(job: Job, parameters: dict[str, Any]) -> dict[str, str | None]:
-    choice: dict[str, Any] = parameters.get("data") or {}
-    if choice.get("file"):
-        return {"text": data_text(choice), "link": None}
-    return {"text": data_text(choice), "link": f"/jobs/{choice.get('job') or job.id}/data"}
-
-
-def _trains_on_own(parameters: dict[str, Any]) -> bool:
-    choice = parameters.get("data") or {}
-    return not choice.get("job") and not choice.get("file")
-
-
-def _is_trial(model: RegisteredModel, siblings: dict[str, RegisteredModel]) -> bool:
-    """Whether the model, or one of the same job that it goes on from, had random weights."""
-    seen: set[str] = set()
-    current: RegisteredModel | None = model
-    while current is not None and current.stage not in seen:
-        if current.base.get("random"):
-            return True
-        seen.add(current.stage)
-        current = siblings.get(str(current.base.get("stage")))
-    return False
+def _data(model: RegisteredModel) -> dict[str, str | None]:
+    """Words for the rows that were trained on, and where they can be looked at: an upload cannot."""
+    rows: dict[str, Any] = model.lineage.get("data") or {}
+    job = rows.get("job_id")
+    own = job == model.job_id
+    text = data_text({"job": None if own else job, "file": rows.get("file_id")})
+    return {"text": text, "link": f"/jobs/{job}/data" if job else None}
 
 
 async def _curves(state: ApiState, artifacts: list[Artifact]) -> list[dict[str, Any]] | None:
@@ -142,7 +120,7 @@ async def _curves(state: ApiState, artifacts: list[Artifact]) -> list[dict[str, 
         return None
     try:
         async with state.objects.local(ObjectReference(item.key, item.sha256, item.size)) as path:
-            rows = [orjson.loads(line) for line in (await asyncio.to_thread(path.read_bytes)).splitlines()]
+            rows = read_metrics(await asyncio.to_thread(path.read_bytes))
     except ObjectNotFound:
         return None
     return [

@@ -57,6 +57,7 @@ def _panel(
         "dry_run": training.dry_run,
         "state": stage.state,
         "running": stage.state == StageState.RUNNING,
+        "doing": stage.work.note if stage.work else "",
         "progress": step / steps if steps else stage.progress,
         "last": last,
         "step": step,

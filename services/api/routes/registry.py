@@ -31,11 +31,15 @@ router = APIRouter(prefix="/v1/registry", tags=["registry"])
 
 @router.get("/models", operation_id="list_models", responses=problems())
 async def list_models(
-    caller: Reader, state: State, limit: Limit = 50, before: Before = None
+    caller: Reader,
+    state: State,
+    job: Annotated[str | None, Query(max_length=100, description="only what the trainings of this job made")] = None,
+    limit: Limit = 50,
+    before: Before = None,
 ) -> Listing[RegisteredModelView]:
     """The project's registered models, newest first. A training names one as `base.registry`."""
     async with state.transaction() as session:
-        found = await ModelRepository(session).list(caller.project_id, before=before, limit=limit + 1)
+        found = await ModelRepository(session).list(caller.project_id, job_id=job, before=before, limit=limit + 1)
     return listing(found, limit, RegisteredModelView.model_validate, lambda model: model.id)
 
 

@@ -47,14 +47,22 @@ function drawCharts(part) {
   }
 }
 
+// A request that was refused: what the api said, and each fault with the place that it points at.
+class Refused extends Error {
+  constructor(answer) {
+    const faults = answer.errors || [];
+    super([answer.title, answer.detail, ...faults.map((fault) => `${fault.pointer}: ${fault.detail}`)].filter(Boolean).join("\n"));
+    this.faults = faults;
+  }
+}
+
 async function send(path, body) {
   const response = await fetch(path, body instanceof FormData
     ? { method: "POST", body }
     : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   const answer = await response.json();
   if (response.ok) return answer;
-  const places = (answer.errors || []).map((error) => `${error.pointer}: ${error.detail}`);
-  throw new Error([answer.title, answer.detail, ...places].filter(Boolean).join("\n"));
+  throw new Refused(answer);
 }
 
 function tell(place, text, kind) {
@@ -78,61 +86,6 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-function newJobForm() {
-  const form = document.getElementById("new-job");
-  if (!form) return;
-  const outcome = document.getElementById("outcome");
-  let uploaded = null;
-
-  async function spec() {
-    const data = new FormData(form);
-    const [provider, ...model] = data.get("teacher").split("/");
-    const source = {};
-    if (data.get("place") === "bundled") {
-      source.bundled = "demo";
-    } else {
-      const file = data.get("file");
-      if (!file || !file.name) throw new Error("Choose a file first.");
-      if (!uploaded || uploaded.chosen !== file.name + file.size + file.lastModified) {
-        const body = new FormData();
-        body.append("file", file);
-        uploaded = { chosen: file.name + file.size + file.lastModified, id: (await send("/v1/files", body)).id };
-      }
-      source.file = uploaded.id;
-      const mapping = data.get("mapping");
-      source.mapping = mapping === "template" ? { instruction: data.get("template") } : mapping;
-    }
-    const result = {
-      name: data.get("name"),
-      sources: [source],
-      teacher: { provider, model: model.join("/") },
-      augment: { sets_per_instruction: Number(data.get("sets")) },
-      assemble: { pairing: data.get("pairing") },
-    };
-    if (data.get("budget")) result.budget_usd = Number(data.get("budget"));
-    return result;
-  }
-
-  async function run(action) {
-    tell(outcome, "Working …", "notice");
-    try {
-      await action(await spec());
-    } catch (error) {
-      tell(outcome, error.message, "error");
-    }
-  }
-
-  document.getElementById("estimate").addEventListener("click", () => run(async (body) => {
-    const found = await send("/v1/jobs/estimate", body);
-    const cost = found.cost_micro_usd === null ? "an unknown amount (no price is configured)" : `$${(found.cost_micro_usd / 1e6).toFixed(4)}`;
-    tell(outcome, `About ${found.calls.toLocaleString()} calls, costing ${cost}.`, "notice");
-  }));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    run(async (body) => { location.href = `/jobs/${(await send("/v1/jobs", body)).id}`; });
-  });
-}
-
 // Choices that show their result at once; the data set's split travels with it.
 document.addEventListener("change", (event) => {
   const choice = event.target.closest("[data-submit]");
@@ -146,6 +99,6 @@ document.addEventListener("change", (event) => {
   form.requestSubmit();
 });
 
-document.addEventListener("DOMContentLoaded", () => { followJob(); drawCharts(document); newJobForm(); });
+document.addEventListener("DOMContentLoaded", () => { followJob(); drawCharts(document); });
 // A part that came later, in place of one that said so.
 document.addEventListener("htmx:load", (event) => drawCharts(event.detail.elt));

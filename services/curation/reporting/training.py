@@ -28,17 +28,8 @@ def trainings(
             found.setdefault(item.stage, {})[item.name] = item
     records: list[dict[str, Any]] = []
     figures: dict[str, Figure] = {}
-    from_random: set[str] = set()
     for stage in sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name)):
         record, drawn = _training(stage, found[stage], simulator=simulator)
-        facts = record["facts"] or {}
-        earlier = (facts.get("base") or {}).get("stage")
-        if facts.get("random_base") or earlier in from_random:
-            from_random.add(stage)
-        if earlier in from_random:
-            record["warnings"].insert(
-                0, f"It goes on from {earlier}, which had random weights before: a trial as well."
-            )
         records.append(record)
         figures.update(drawn)
     return records, figures
@@ -147,10 +138,14 @@ def _warnings(facts: Mapping[str, Any] | None, parameters: Mapping[str, Any], *,
     if facts is None:
         return ["Only the checks ran; nothing was trained."]
     warnings = []
-    if facts["random_base"]:
+    if facts["random_base"] and facts["base"].get("random"):
         warnings.append(
-            f"It started from random weights ({facts['base'].get('random') or 'made on the spot'}): it shows that training runs, "
-            "and the model knows no language beyond what these few rows taught it."
+            f"It started from random weights ({facts['base']['random']}): it shows that training runs, and the model knows no "
+            "language beyond what these few rows taught it."
+        )
+    elif facts["random_base"]:
+        warnings.append(
+            f"It goes on from {base_text(facts['base'])}, which had random weights before: a trial as well."
         )
     data = parameters.get("data") or {}
     if simulator and not data.get("job") and not data.get("file"):

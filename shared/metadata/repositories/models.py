@@ -55,10 +55,12 @@ class ModelRepository:
         return model
 
     async def list(
-        self, project_id: str, *, before: str | None = None, limit: int = 50
+        self, project_id: str, *, job_id: str | None = None, before: str | None = None, limit: int = 50
     ) -> builtins.list[RegisteredModel]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first; `before` is the last id of the page before, `job_id` keeps those of one job."""
         query = sa.select(RegisteredModel).where(col(RegisteredModel.project_id) == project_id)
+        if job_id is not None:
+            query = query.where(col(RegisteredModel.job_id) == job_id)
         if before is not None:
             query = query.where(col(RegisteredModel.id) < before)
         query = query.order_by(col(RegisteredModel.id).desc()).limit(limit)

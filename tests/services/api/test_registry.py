@@ -56,6 +56,15 @@ async def registered(state: ApiState, project_id: str = "default", rows: int = 3
         )
 
 
+async def test_models_of_one_job_can_be_asked_for(client: httpx2.AsyncClient, state: ApiState) -> None:
+    one, other = await registered(state), await registered(state)
+    job = (await client.get(f"/v1/registry/models/{one}")).json()["job_id"]
+    found = (await client.get("/v1/registry/models", params={"job": job})).json()["items"]
+    assert [model["id"] for model in found] == [one]
+    assert other not in {model["id"] for model in found}
+    assert (await client.get("/v1/registry/models", params={"job": "job_unknown"})).json()["items"] == []
+
+
 async def test_models_are_listed_newest_first_with_a_cursor_and_not_those_of_others(
     client: httpx2.AsyncClient, state: ApiState
 ) -> None:

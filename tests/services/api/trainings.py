@@ -20,8 +20,8 @@ from tests.support.trained import DPO, SFT, metrics
 TRAININGS = [training.model_dump(mode="json") for training in (SFT, DPO)]
 
 
-async def training_job(state: ApiState, name: str = "trains") -> Job:
-    """A running job with the trainings `sft`, which runs, and `dpo`, which waits."""
+async def training_job(state: ApiState, name: str = "trains", work: dict[str, Any] | None = None) -> Job:
+    """A running job with the trainings `sft`, which runs and said of itself what `work` says, and `dpo`, which waits."""
     job = await submit_directly(state, name=name, train=TRAININGS)
     async with state.transaction() as session:
         stored = await session.get_one(Job, job.id)
@@ -29,6 +29,7 @@ async def training_job(state: ApiState, name: str = "trains") -> Job:
         for stage in await JobRepository(session).stages(job.id):
             if stage.name == "sft":
                 stage.state = StageState.RUNNING.value
+                stage.work = work
             elif stage.name not in ("dpo", "report"):
                 stage.state = StageState.SUCCEEDED.value
     return job
@@ -52,11 +53,11 @@ MODEL = ModelRegistration(
     name="tiny",
     method="sft",
     tuning="full",
-    base={"random": "tiny-mistral"},
+    base={"source": "random", "name": "tiny-mistral", "revision": None, "sha256": None},
     parameter_count=1_234_567,
     dtype="float32",
     metrics={"final": {"loss": 1.5337, "grad_norm": 1.15}, "evaluation": {"eval_loss": 1.7123}},
-    lineage={"parameters": TRAININGS[0], "inputs": [], "code_version": "0.1.0"},
+    lineage={"parameters": TRAININGS[0], "inputs": [], "code_version": "0.1.0", "random_weights": True},
     adapter_only=False,
 )
 
@@ -102,7 +103,12 @@ async def trained_job(state: ApiState, folder: Path) -> tuple[Job, dict[str, str
             stage,
             name=f"tiny-{stage}",
             method=parameters["method"],
-            base={name: value for name, value in parameters["base"].items() if value is not None},
-            lineage={"parameters": parameters, "code_version": "0.1.0"},
+            base={"source": "stage", "name": "sft"} if stage == "dpo" else MODEL.base,
+            lineage={
+                "parameters": parameters,
+                "code_version": "0.1.0",
+                "random_weights": True,
+                "data": {"job_id": job.id, "file_id": None, "simulator": True},
+            },
         )
     return job, models

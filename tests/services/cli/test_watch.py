@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from services.cli import watch
-from services.cli.watch import watch_job
+from services.cli.watch import print_outcome, watch_job
 
 
 def _stage(name: str, state: str, work: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -79,3 +79,43 @@ def test_a_terminal_shows_a_bar_with_the_steps_and_the_note(monkeypatch: pytest.
     watch_job(client, "job_1", Console(file=written, width=120, force_terminal=True, color_system=None))  # type: ignore[arg-type]
     assert "120/400 loss 3.800, 2,600 tokens/s, 3 min left" in written.getvalue()
     assert "400/400" in written.getvalue()
+
+
+class _Registry:
+    """Answers what was asked for of the registry, newest first."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str | int]] = []
+
+    def get(self, path: str, **query: str | int) -> dict[str, Any]:
+        assert path == "/v1/registry/models"
+        self.asked.append(query)
+        named = [("model_2", "dpo", True), ("model_1", "sft", False)]
+        return {
+            "items": [
+                {"id": model, "name": f"tiny-{name}", "method": name, "tuning": "full", "adapter_only": adapters}
+                for model, name, adapters in named
+            ]
+        }
+
+
+def _outcome(spec: dict[str, Any], **changes: Any) -> tuple[list[str], _Registry]:
+    registry, written = _Registry(), StringIO()
+    job = {"id": "job_1", "state": "succeeded", "spec": spec, **changes}
+    print_outcome(registry, job, Console(file=written, width=200))  # type: ignore[arg-type]
+    return written.getvalue().splitlines(), registry
+
+
+def test_the_outcome_names_the_models_that_the_job_registered_first_one_first() -> None:
+    lines, registry = _outcome({"train": [{"name": "sft"}, {"name": "dpo"}]})
+    assert lines[1:] == [
+        "model tiny-sft (sft, full): multifacet models pull model_1 FOLDER",
+        "model tiny-dpo (dpo, full, adapters alone): multifacet models pull model_2 FOLDER",
+    ]
+    assert registry.asked == [{"job": "job_1", "limit": 200}]
+
+
+def test_a_job_without_trainings_does_not_ask_for_models() -> None:
+    lines, registry = _outcome({"train": []}, state="failed", error={"code": "no_rows", "message": "none [left]"})
+    assert lines == ["job job_1 failed; cost $0.0000", "no_rows: none [left]"]
+    assert registry.asked == []

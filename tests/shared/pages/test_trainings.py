@@ -30,6 +30,9 @@ from shared.pages.trainings import (
 def test_every_place_of_a_base_has_words(base: dict[str, str], text: str) -> None:
     assert base_text(BaseModelChoice.model_validate(base).model_dump()) == text
     assert base_text(base) == text
+    place, name = next((place, name) for place, name in base.items() if place != "hub_revision")
+    registered = {"source": place, "name": name, "revision": base.get("hub_revision"), "sha256": "0" * 64}
+    assert base_text(registered) == text
 
 
 def test_data_are_told_by_where_they_come_from() -> None:

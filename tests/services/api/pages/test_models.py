@@ -5,11 +5,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
+from services.api.app import create_key
 from services.api.state import ApiState
 from shared.metadata.repositories.artifacts import ArtifactRepository
-from tests.services.api.support import ADMIN_KEY
-from tests.services.api.trainings import TRAININGS, register, store_files, trained_job, training_job
+from shared.settings import Settings
+from tests.services.api.support import client_of
+from tests.services.api.trainings import register, store_files, trained_job, training_job
 
 
 def _text(page: str) -> str:
@@ -17,11 +20,17 @@ def _text(page: str) -> str:
     return " ".join(re.sub(r"<script.*?</script>|<[^>]*>", " ", main, flags=re.DOTALL).split())
 
 
-async def test_without_models_the_page_says_how_one_is_made(client: httpx2.AsyncClient) -> None:
-    page = (await client.get("/models")).text
-    assert '<a href="/models" aria-current="page">Models</a>' in page
-    assert "preset: smoke-cpu" in page
-    assert "<table" not in page
+async def test_another_projects_models_are_not_shown_and_the_page_says_how_one_is_made(
+    app: FastAPI, state: ApiState, settings: Settings
+) -> None:
+    model = await register(state, await training_job(state))
+    key = await create_key(settings, "elsewhere", "test", ["read"])
+    async with client_of(app, key) as stranger:
+        page = (await stranger.get("/models")).text
+        assert '<a href="/models" aria-current="page">Models</a>' in page
+        assert "preset: smoke-cpu" in page
+        assert "<table" not in page
+        assert (await stranger.get(f"/models/{model}")).status_code == 404
 
 
 async def test_the_list_tells_method_base_size_and_result_and_leads_to_model_and_job(
@@ -102,28 +111,35 @@ async def test_a_model_whose_steps_are_gone_has_a_page_without_curves(
     assert "plotly" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("base", "trial"), [({"random": "tiny-mistral"}, True), ({"hub": "org/name"}, False), ({"stage": "sft"}, True)]
-)
+@pytest.mark.parametrize("trial", [True, False])
 async def test_a_model_that_had_random_weights_is_called_a_trial(
-    client: httpx2.AsyncClient, state: ApiState, base: dict[str, str], trial: bool
+    client: httpx2.AsyncClient, state: ApiState, trial: bool
 ) -> None:
-    job = await training_job(state)
-    await register(state, job)
-    model = await register(state, job, "dpo", base=base)
+    model = await register(state, await training_job(state), lineage={"random_weights": trial})
     assert ("had random weights" in (await client.get(f"/models/{model}")).text) is trial
 
 
-@pytest.mark.parametrize(("data", "simulated"), [({}, True), ({"job": "job_other"}, False), ({"file": "f"}, False)])
-async def test_only_a_model_of_the_jobs_own_simulated_texts_is_blamed_for_them(
-    client: httpx2.AsyncClient, state: ApiState, data: dict[str, str], simulated: bool
+@pytest.mark.parametrize("simulated", [True, False])
+async def test_data_of_another_job_are_linked_and_simulated_texts_are_told(
+    client: httpx2.AsyncClient, state: ApiState, simulated: bool
 ) -> None:
-    job = await training_job(state)
-    parameters = {**TRAININGS[0], "data": {"job": None, "file": None, **data}}
-    model = await register(state, job, lineage={"parameters": parameters})
+    data = {"job_id": "job_other", "file_id": None, "simulator": simulated}
+    model = await register(state, await training_job(state), lineage={"data": data})
     page = (await client.get(f"/models/{model}")).text
+    assert '<a href="/jobs/job_other/data">the collection of job_other</a>' in page
     assert ("texts of the simulator" in page) is simulated
-    assert ('href="/jobs/job_other/data"' in page) is ("job" in data)
+
+
+async def test_an_uploaded_file_is_named_and_not_linked(client: httpx2.AsyncClient, state: ApiState) -> None:
+    data = {"job_id": None, "file_id": "file_1", "simulator": False}
+    model = await register(state, await training_job(state), lineage={"data": data})
+    page = (await client.get(f"/models/{model}")).text
+    assert "on uploaded file file_1, by" in page
+
+
+async def test_a_registered_base_of_another_job_is_linked(client: httpx2.AsyncClient, state: ApiState) -> None:
+    model = await register(state, await training_job(state), base={"source": "registry", "name": "model_0"})
+    assert '<a href="/models/model_0">registered model model_0</a>' in (await client.get(f"/models/{model}")).text
 
 
 async def test_adapters_alone_are_told_and_not_offered_as_a_base(client: httpx2.AsyncClient, state: ApiState) -> None:
@@ -133,17 +149,11 @@ async def test_adapters_alone_are_told_and_not_offered_as_a_base(client: httpx2.
     assert "Go on from it" not in page
 
 
-async def test_figures_in_one_part_are_told_apart_by_their_prefix(client: httpx2.AsyncClient, state: ApiState) -> None:
-    model = await register(state, await training_job(state), metrics={"loss": 2.0, "eval_loss": 2.5})
-    assert "loss 2.0000 2.5000" in _text((await client.get(f"/models/{model}")).text)
-
-
-async def test_an_unknown_model_is_not_found_and_a_stranger_is_sent_to_the_login(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/models/model_unknown")).status_code == 404
-    client.headers["authorization"] = "Bearer " + ADMIN_KEY[:-1] + "x"
-    for place in ("/models", "/models/model_unknown"):
-        answer = await client.get(place)
-        assert answer.status_code in (303, 401)
+async def test_who_is_not_logged_in_is_led_to_the_login(app: FastAPI) -> None:
+    async with client_of(app, None) as nobody:
+        for place in ("/models", "/models/model_1"):
+            answer = await nobody.get(place)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/login")
 
 
 async def test_a_jobs_page_leads_to_the_models_and_the_rows_as_tokens(

@@ -43,6 +43,13 @@ async def test_a_training_that_waits_shows_what_it_will_do_and_no_figures(
     assert "loaded" not in waiting
 
 
+async def test_before_the_first_step_a_training_tells_what_it_does(client: httpx2.AsyncClient, state: ApiState) -> None:
+    job = await training_job(state, work={"done": 0, "total": None, "note": "rows <read>: 200"})
+    text = (await client.get(f"/jobs/{job.id}")).text.split('<h3 id="training-sft">')[1].split("</section>")[0]
+    assert "rows &lt;read&gt;: 200" in text
+    assert "loaded and checked" not in text
+
+
 async def test_pairs_show_margin_and_accuracy_and_evaluation_has_a_curve_of_its_own(
     client: httpx2.AsyncClient, state: ApiState
 ) -> None:

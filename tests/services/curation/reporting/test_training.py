@@ -82,12 +82,12 @@ def test_only_a_model_from_random_weights_is_called_one(tmp_path: Path, random_b
 
 def test_what_goes_on_from_a_model_of_random_weights_is_called_a_trial_too(tmp_path: Path) -> None:
     inputs = [
-        *trained(tmp_path, DPO, facts=training_facts(DPO)),
+        *trained(tmp_path, DPO, facts=training_facts(DPO, random_base=True)),
         *trained(tmp_path, SFT, facts=training_facts(SFT)),
     ]
     first, second = _report(tmp_path, inputs).split('id="training-dpo"')
     assert "goes on from" not in first
-    assert "It goes on from sft, which had random weights" in second
+    assert "It goes on from the model of training sft, which had random weights" in second
 
 
 def test_simulated_texts_of_the_own_collection_are_told_and_foreign_data_are_not_blamed(tmp_path: Path) -> None:

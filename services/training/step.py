@@ -61,7 +61,7 @@ def run(context: WholeContext) -> WholeResult:
     number, parameters = next(
         (number, training) for number, training in enumerate(context.spec.train) if training.name == context.stage
     )
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     stop = StopRequest()
     with stop.on_sigterm():
         try:

@@ -24,6 +24,7 @@ from transformers import (
 from services.training.attention import VARLEN, register_varlen, what_a_neighbour_changes
 from services.training.models.adapters import four_bits, with_adapters
 from services.training.models.folders import check_model_folder
+from services.training.models.four_bits import keep_four_bit_layout
 from services.training.models.random_models import random_mistral_7b, random_tiny_mistral, random_tokenizer
 from shared.domain.errors import InputRefused
 from shared.domain.training import Method, TrainParameters, Tuning
@@ -70,6 +71,8 @@ def load_base(parameters: TrainParameters, folder: Path | None, texts: Iterable[
     give_pad_token(tokenizer)
     _tell_pad_token(model, tokenizer)
     _refuse_leaks(model, parameters)
+    if parameters.tuning is Tuning.QLORA:
+        keep_four_bit_layout(model)
     if parameters.tuning is not Tuning.FULL:
         return LoadedModel(with_adapters(model, parameters), tokenizer, source)
     return LoadedModel(model, tokenizer, source)

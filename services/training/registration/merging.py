@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from services.training.models.four_bits import keep_four_bit_layout
 from services.training.registration.record import MergeRecord
 from shared.domain.errors import StepFailed
 
@@ -46,18 +47,6 @@ def merge_adapters(model: PeftModel, adapter_folder: Path, probe: Sequence[int])
             "Set lora.merge to false to register the adapters alone",
         )
     return merged, record
-
-
-def keep_four_bit_layout(model: torch.nn.Module) -> None:
-    """Keep 4-bit layers in the layout that they can be trained and dequantised in, and bring them back into it.
-
-    On CPUs with AVX-512 bitsandbytes rearranges a layer's weights the first time that it runs outside training (in an evaluation,
-    say); dequantising them then yields garbage, and gradients of later steps are wrong. Saving undoes it.
-    """
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit" and hasattr(module, "quant_state"):
-            module.state_dict()
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _make_plain(model: PeftModel) -> None:

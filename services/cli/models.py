@@ -13,6 +13,7 @@ from services.cli.client import ApiClient
 from shared.domain.errors import MultifacetError
 from shared.domain.models import ADAPTER_KIND, MODEL_KIND
 from shared.domain.training_presets import training_preset_names, training_preset_text
+from shared.pages.trainings import base_text, metric_rows, metric_text
 
 app = typer.Typer(help="What trainings made.")
 _console = Console(soft_wrap=True)
@@ -35,7 +36,7 @@ def models(
             model["method"],
             model["tuning"] + (" (adapters alone)" if model["adapter_only"] else ""),
             f"{model['parameter_count']:,}",
-            _figure(model["metrics"].get("loss")),
+            metric_text("loss", (model["metrics"].get("final") or {}).get("loss")),
             model["created_at"],
         )
     _console.print(table)
@@ -91,28 +92,28 @@ def pull_model(client: ApiClient, model_id: str, folder: Path) -> list[Path]:
 
 def print_model(model: dict[str, Any], to: Console) -> None:
     """What a person asks of a model first."""
-    base = next(((place, value) for place, value in model["base"].items() if value is not None), ("unknown", ""))
     facts = {
         "name": model["name"],
         "made by": f"training {model['stage']} of job {model['job_id']}",
         "method": f"{model['method']}, {model['tuning']}",
-        "base": f"{base[0]} {base[1]}",
+        "base": base_text(model["base"]),
         "parameters": f"{model['parameter_count']:,} ({model['dtype']})",
         "files": "adapters alone, without their base" if model["adapter_only"] else "a whole model",
         "created": model["created_at"],
     }
     table = Table(show_header=False, box=None)
-    for name, value in [*facts.items(), *((name, _figure(value)) for name, value in model["metrics"].items())]:
+    for name, value in facts.items():
         table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(value)))
     to.print(table)
+    figures = Table("at the end", "training, last step", "held-out rows")
+    ends = model["metrics"]
+    for row in metric_rows(ends.get("final") or {}, ends.get("evaluation") or {}):
+        figures.add_row(escape(row["name"]), row["training"], row["evaluation"])
+    to.print(figures)
     files = Table("file", "kind", "bytes")
     for file in model["files"]:
         files.add_row(escape(file["name"]), escape(file["kind"]), f"{file['size']:,}")
     to.print(files)
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "–" if value is None else str(value)
 
 
 def _path(model_id: str) -> str:

@@ -31,7 +31,20 @@ _METRICS = {
 }
 """Known metrics in the order in which they are shown: words and format."""
 
-_NOT_SHOWN = frozenset({"step", "steps", "stage", "remaining_seconds"})
+_NOT_SHOWN = frozenset(
+    {
+        "step",
+        "steps",
+        "stage",
+        "remaining_seconds",
+        "model_flops",
+        "runtime",
+        "samples_per_second",
+        "steps_per_second",
+        "model_preparation_time",
+    }
+)
+"""What is counted elsewhere, or tells of the evaluation's own speed."""
 
 
 def method_text(method: str, tuning: str = "full") -> str:

@@ -62,7 +62,7 @@ def test_the_explorer_shows_facets_filters_and_the_sunburst(page: Page, finished
     assert all(any(reason in text for reason in ("persona", "duplicate", "too_short")) for text in rejected)
 
 
-@pytest.mark.parametrize("place", ["/jobs", "/jobs/new", "/jobs/{job}", "/jobs/{job}/data"])
+@pytest.mark.parametrize("place", ["/jobs", "/jobs/new", "/jobs/{job}", "/jobs/{job}/data", "/models"])
 def test_pages_fit_a_phone_and_can_be_skipped_into_by_keyboard(page: Page, finished_job: str, place: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(place.format(job=finished_job))

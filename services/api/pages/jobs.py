@@ -12,6 +12,7 @@ from services.api.pages.sparkline import HEIGHT, WIDTH
 from services.api.pages.trainings import training_panels
 from services.api.schemas import ArtifactView, JobSummary, JobView
 from services.api.state import ApiState, State
+from shared.domain.models import WEIGHT_KINDS
 from shared.domain.states import JOB_END_STATES, JobState
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.events import METRICS_EVENT, EventRepository
@@ -86,15 +87,25 @@ async def _job(state: ApiState, project_id: str, job_id: str) -> dict[str, Any]:
         events = await EventRepository(session).newest(job_id, _NEWEST_EVENTS, without=(METRICS_EVENT,))
         trainings = await training_panels(session, view, artifacts)
     views = [ArtifactView.of(artifact) for artifact in artifacts]
-    parts = [item for item in views if item.kind != "manifest" and "/part-" not in f"/{item.name}"]
+    shown = [item for item in views if not _is_left_out(item)]
     return {
         "job": view,
         "ended": view.state in JOB_END_STATES,
-        "artifacts": parts,
-        "part_count": len(views) - len(parts),
+        "artifacts": shown,
+        "left_out": len(views) - len(shown),
         "report": next((item for item in views if item.name == "report.html"), None),
         "data_sets": data_sets(artifacts),
         "events": events,
         "trainings": trainings,
         "curve_size": (WIDTH, HEIGHT),
     }
+
+
+def _is_left_out(item: ArtifactView) -> bool:
+    """Whether a file is too many and of too little use to be listed: parts, manifests, a model's files (its page has them)."""
+    return (
+        item.kind == "manifest"
+        or item.kind in WEIGHT_KINDS
+        or "/part-" in f"/{item.name}"
+        or item.name.startswith("tensorboard/")
+    )

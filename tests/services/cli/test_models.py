@@ -23,11 +23,11 @@ MODEL: dict[str, Any] = {
     "stage": "sft",
     "method": "sft",
     "tuning": "lora",
-    "base": {"stage": None, "hub": "mistralai/Mistral-7B-v0.2"},
+    "base": {"source": "hub", "name": "mistralai/Mistral-7B-v0.2", "revision": None, "sha256": "0"},
     "parameter_count": 7_241_732_096,
     "dtype": "bfloat16",
     "adapter_only": False,
-    "metrics": {"loss": 1.23456, "eval_loss": None},
+    "metrics": {"final": {"loss": 1.23456}, "evaluation": {"loss": 1.5}, "steps": 20, "tokens": 80_000},
     "created_at": "2026-01-01T00:00:00Z",
     "files": [
         {"id": "art_1", "name": "model/a/b.json", "kind": "model", "sha256": "x", "size": 12_345},
@@ -80,9 +80,10 @@ def test_a_model_is_shown_with_its_base_and_figures() -> None:
     print_model(MODEL, Console(file=output, width=120))
     for said in (
         "my [bold] model",
-        "hub mistralai/Mistral-7B-v0.2",
+        "mistralai/Mistral-7B-v0.2",
         "7,241,732,096",
-        "1.235",
+        "1.2346",
+        "1.5000",
         "12,345",
         "model/a/b.json",
     ):
@@ -95,7 +96,7 @@ def test_the_list_names_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_console", Console(file=output, width=200))
     done = CliRunner().invoke(app, ["models"])
     assert done.exit_code == 0, done.output
-    for said in ("model_1", "my [bold] model", "lora", "7,241,732,096", "1.235"):
+    for said in ("model_1", "my [bold] model", "lora", "7,241,732,096", "1.2346"):
         assert said in output.getvalue()
 
 

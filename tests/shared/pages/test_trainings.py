@@ -46,7 +46,9 @@ def test_data_are_told_by_where_they_come_from() -> None:
 
 
 def test_metrics_of_both_sides_stand_in_one_row_known_ones_first() -> None:
-    rows = metric_rows({"zebra": 2.0, "loss": 1.25, "step": 20}, {"eval_loss": 1.5, "eval_rewards/accuracies": 0.75})
+    rows = metric_rows(
+        {"zebra": 2.0, "loss": 1.25, "step": 20}, {"eval_loss": 1.5, "eval_rewards/accuracies": 0.75, "runtime": 2.0}
+    )
     assert [(row["training"], row["evaluation"]) for row in rows] == [("1.2500", "1.5000"), ("–", "75.0%"), ("2", "–")]
 
 

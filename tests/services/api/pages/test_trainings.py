@@ -1,13 +1,14 @@
 """A job's page shows how far its trainings are, also after a reload and after steps that were done again."""
 
 import re
+from pathlib import Path
 
 import httpx2
 
 from services.api.pages.sparkline import sparkline
 from services.api.state import ApiState
 from tests.services.api.support import submit_directly
-from tests.services.api.trainings import log_steps, training_job
+from tests.services.api.trainings import log_steps, trained_job, training_job
 
 
 def _section(page: str, training: str) -> str:
@@ -103,3 +104,14 @@ def test_a_curve_has_a_gap_where_a_value_is_missing_and_a_dot_where_it_stands_al
     assert [part[0] for part in re.findall(r"[MLh][^MLh]*", curve["paths"][0])] == ["M", "L", "M", "h"]
     assert (curve["low"], curve["high"]) == (1.0, 3.0)
     assert sparkline([[(1, None)], []], 10) is None
+
+
+async def test_the_files_of_a_model_are_left_to_its_page(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    job, _ = await trained_job(state, tmp_path)
+    files = (await client.get(f"/jobs/{job.id}")).text.split("<h2>Files</h2>")[1].split("</section>")[0]
+    assert re.findall(r">((?:sft|dpo)/[^<]+)</a>", files) == [
+        f"{stage}/{name}" for stage in ("dpo", "sft") for name in ("metrics.jsonl", "preview.html", "training.json")
+    ]
+    assert "and 6 parts, manifests, files of models" in files

@@ -70,9 +70,9 @@ def load_base(parameters: TrainParameters, folder: Path | None, texts: Iterable[
         model, tokenizer, source = _base_of_folder(parameters, folder), load_tokenizer(folder), f"folder {folder}"
     give_pad_token(tokenizer)
     _tell_pad_token(model, tokenizer)
-    _refuse_leaks(model, parameters)
     if parameters.tuning is Tuning.QLORA:
-        keep_four_bit_layout(model)
+        keep_four_bit_layout(model)  # before it runs for the first time: coming back from the other layout rounds
+    _refuse_leaks(model, parameters)
     if parameters.tuning is not Tuning.FULL:
         return LoadedModel(with_adapters(model, parameters), tokenizer, source)
     return LoadedModel(model, tokenizer, source)

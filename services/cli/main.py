@@ -18,6 +18,7 @@ from services.cli import models
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
+from services.cli.dry_run import is_spec, show_previews, submit_dry_run
 from services.cli.embedded.state import StateFolder
 from services.cli.embedded.supervisor import running_system
 from services.cli.pull import pull_job
@@ -119,7 +120,8 @@ def submit(
     upload: Annotated[
         list[Path] | None,
         typer.Option(
-            help="file to upload; the spec names it as `upload:<file name>`: instructions, a benchmark, a taxonomy"
+            help="file to upload; the spec names it as `upload:<file name>`: instructions, a benchmark, a taxonomy, rows to "
+            "train on"
         ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the job until it ends")] = False,
@@ -142,6 +144,28 @@ def estimate(
     body = read_spec(spec)
     client = ApiClient()
     print_estimate(client.post("/v1/jobs/estimate", with_uploads(client, body, upload or [])), console)
+
+
+@app.command()
+def preview(
+    target: Annotated[str, typer.Argument(help="a job's id, or a job spec: that is submitted as a dry run")],
+    stage: Annotated[str | None, typer.Option(help="show this training alone; default: all of the job")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="rows (or sides of pairs) to print of each training")] = 3,
+    upload: Annotated[list[Path] | None, typer.Option(help="as for `submit`; with a spec alone")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pages; default: out/<job id>")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before a real teacher is paid")] = False,
+) -> None:
+    """Show what trainings read, as tokens: those in the loss, row lengths, rows that are lost. Trains nothing."""
+    client = ApiClient()
+    if is_spec(target):
+        job_id = submit_dry_run(client, Path(target), upload or [], console, confirmed=yes)
+        if job_id is None:
+            raise typer.Exit(2)
+    elif upload:
+        raise MultifacetError("--upload goes with a spec, and a job that ran has its files; leave it out")
+    else:
+        job_id = target
+    show_previews(client, job_id, stage, out or Path("out") / job_id, rows, console)
 
 
 @app.command()

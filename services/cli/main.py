@@ -12,7 +12,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli import models
 from services.cli.bucket import ensure_bucket
@@ -171,10 +171,14 @@ def preview(
 @app.command()
 def jobs(limit: Annotated[int, typer.Option(min=1, max=200)] = 20) -> None:
     """The newest jobs."""
-    table = Table("id", "name", "state", "created", "cost")
+    table = Table(Column("id", no_wrap=True), "name", "state", "created", "cost")
     for job in ApiClient().get("/v1/jobs", limit=limit)["items"]:
         table.add_row(
-            job["id"], escape(job["name"]), job["state"], job["created_at"], f"${job['cost_micro_usd'] / 1e6:.4f}"
+            job["id"],
+            escape(job["name"]),
+            job["state"],
+            models.clock(job["created_at"]),
+            f"${job['cost_micro_usd'] / 1e6:.4f}",
         )
     console.print(table)
 

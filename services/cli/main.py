@@ -12,12 +12,13 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli import models
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
+from services.cli.dry_run import is_spec, show_previews, submit_dry_run
 from services.cli.embedded.state import StateFolder
 from services.cli.embedded.supervisor import running_system
 from services.cli.pull import pull_job
@@ -119,7 +120,8 @@ def submit(
     upload: Annotated[
         list[Path] | None,
         typer.Option(
-            help="file to upload; the spec names it as `upload:<file name>`: instructions, a benchmark, a taxonomy"
+            help="file to upload; the spec names it as `upload:<file name>`: instructions, a benchmark, a taxonomy, rows to "
+            "train on"
         ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the job until it ends")] = False,
@@ -145,12 +147,38 @@ def estimate(
 
 
 @app.command()
+def preview(
+    target: Annotated[str, typer.Argument(help="a job's id, or a job spec: that is submitted as a dry run")],
+    stage: Annotated[str | None, typer.Option(help="show this training alone; default: all of the job")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="rows (or sides of pairs) to print of each training")] = 3,
+    upload: Annotated[list[Path] | None, typer.Option(help="as for `submit`; with a spec alone")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pages; default: out/<job id>")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before a real teacher is paid")] = False,
+) -> None:
+    """Show what trainings read, as tokens: those in the loss, row lengths, rows that are lost. Trains nothing."""
+    client = ApiClient()
+    if is_spec(target):
+        job_id = submit_dry_run(client, Path(target), upload or [], console, confirmed=yes)
+        if job_id is None:
+            raise typer.Exit(2)
+    elif upload:
+        raise MultifacetError("--upload goes with a spec, and a job that ran has its files; leave it out")
+    else:
+        job_id = target
+    show_previews(client, job_id, stage, out or Path("out") / job_id, rows, console)
+
+
+@app.command()
 def jobs(limit: Annotated[int, typer.Option(min=1, max=200)] = 20) -> None:
     """The newest jobs."""
-    table = Table("id", "name", "state", "created", "cost")
+    table = Table(Column("id", no_wrap=True), "name", "state", "created", "cost")
     for job in ApiClient().get("/v1/jobs", limit=limit)["items"]:
         table.add_row(
-            job["id"], escape(job["name"]), job["state"], job["created_at"], f"${job['cost_micro_usd'] / 1e6:.4f}"
+            job["id"],
+            escape(job["name"]),
+            job["state"],
+            models.clock(job["created_at"]),
+            f"${job['cost_micro_usd'] / 1e6:.4f}",
         )
     console.print(table)
 

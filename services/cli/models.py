@@ -7,13 +7,13 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli.client import ApiClient
 from shared.domain.errors import MultifacetError
 from shared.domain.models import ADAPTER_KIND, MODEL_KIND
 from shared.domain.training_presets import training_preset_names, training_preset_text
-from shared.pages.trainings import base_text, metric_rows, metric_text
+from shared.pages.trainings import base_text, count_text, data_text, ends_of, method_text, metric_rows, metric_text
 
 app = typer.Typer(help="What trainings made.")
 _console = Console(soft_wrap=True)
@@ -28,18 +28,21 @@ def models(
     """The newest registered models."""
     if context.invoked_subcommand is not None:
         return
-    table = Table("id", "name", "method", "tuning", "parameters", "loss", "created")
+    table = Table(Column("id", no_wrap=True), "name", "method", "tuning", "parameters", "loss", "created")
     for model in ApiClient().get("/v1/registry/models", limit=limit)["items"]:
+        training, held_out = ends_of(model["metrics"])
         table.add_row(
             model["id"],
             escape(model["name"]),
             model["method"],
             model["tuning"] + (" (adapters alone)" if model["adapter_only"] else ""),
-            f"{model['parameter_count']:,}",
-            metric_text("loss", (model["metrics"].get("final") or {}).get("loss")),
-            model["created_at"],
+            count_text(model["parameter_count"]),
+            metric_text("loss", {**training, **held_out}.get("loss")),
+            clock(model["created_at"]),
         )
     _console.print(table)
+    if not table.row_count:
+        _console.print("no training has made a model yet; docs/training.md says how one does")
 
 
 @app.command()
@@ -92,28 +95,43 @@ def pull_model(client: ApiClient, model_id: str, folder: Path) -> list[Path]:
 
 def print_model(model: dict[str, Any], to: Console) -> None:
     """What a person asks of a model first."""
+    lineage = model["lineage"]
+    data = lineage.get("data") or {}
+    job = data.get("job_id")
     facts = {
         "name": model["name"],
-        "made by": f"training {model['stage']} of job {model['job_id']}",
-        "method": f"{model['method']}, {model['tuning']}",
+        "what": method_text(model["method"], model["tuning"]),
         "base": base_text(model["base"]),
+        "data": data_text({"job": job, "file": data.get("file_id")}),
+        "made by": f"training {model['stage']} of job {model['job_id']}",
         "parameters": f"{model['parameter_count']:,} ({model['dtype']})",
         "files": "adapters alone, without their base" if model["adapter_only"] else "a whole model",
-        "created": model["created_at"],
+        "created": clock(model["created_at"]),
     }
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(value)))
+        table.add_row(f"[bold]{name}[/bold]", escape(value))
     to.print(table)
-    figures = Table("at the end", "training, last step", "held-out rows")
-    ends = model["metrics"]
-    for row in metric_rows(ends.get("final") or {}, ends.get("evaluation") or {}):
+    if lineage.get("random_weights"):
+        to.print("[yellow]a trial[/yellow]: it had random weights before, and knows no language beyond its few rows")
+    if data.get("simulator"):
+        to.print(
+            "[yellow]simulator[/yellow]: it was trained on texts that no language model wrote; it is no model to be used"
+        )
+    figures = Table("figure", Column("training, last step", justify="right"), Column("held-out rows", justify="right"))
+    for row in metric_rows(*ends_of(model["metrics"])):
         figures.add_row(escape(row["name"]), row["training"], row["evaluation"])
-    to.print(figures)
-    files = Table("file", "kind", "bytes")
+    if figures.row_count:
+        to.print(figures)
+    files = Table("file", "kind", Column("bytes", justify="right"))
     for file in model["files"]:
         files.add_row(escape(file["name"]), escape(file["kind"]), f"{file['size']:,}")
     to.print(files)
+
+
+def clock(moment: str) -> str:
+    """`2026-11-28 20:49` of a moment as the api gives it, in UTC."""
+    return moment[:16].replace("T", " ")
 
 
 def _path(model_id: str) -> str:

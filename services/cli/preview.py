@@ -1,5 +1,6 @@
 """Shows `preview.json` of a training in the terminal: rows as tokens with their loss mask, lengths as bars, losses."""
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def read_preview(source: Path | bytes) -> Preview:
 
 def print_preview(preview: Preview, console: Console, rows: int = 3) -> None:
     """Print the first `rows` rows (or sides of pairs), then lengths and what is lost. Tokens in the loss are green and
-    underlined, so that they can be told without colour."""
-    legend = Text("read only ").append("in the loss", _IN_LOSS).append(" ").append("control token", _SPECIAL)
+    underlined, so that they can be told without colour; in brackets where nothing can be styled, as in a file."""
+    plain = console.color_system is None
+    legend = Text("read only ").append(_bracketed("in the loss", plain), _IN_LOSS)
+    if not plain:
+        legend.append(" ").append("control token", _SPECIAL)
     console.print(f"method {preview.method}, chat template {preview.template}", highlight=False)
     console.print(legend)
     special = frozenset(preview.special_ids)
@@ -41,7 +45,7 @@ def print_preview(preview: Preview, console: Console, rows: int = 3) -> None:
         console.print(
             f"[bold]{escape(row.name)}[/bold]: {row.length:,} tokens, {row.loss_tokens:,} in the loss", highlight=False
         )
-        console.print(_row_text(row, special), soft_wrap=True)
+        console.print(_row_text(row, special, plain=plain), soft_wrap=True)
     for name, figures in preview.lengths.items():
         console.print()
         print_lengths(f"{name}, in tokens", figures, console)
@@ -69,11 +73,23 @@ def print_lengths(title: str, figures: LengthFigures, console: Console) -> None:
     console.print(table)
 
 
-def _row_text(row: PreviewRow, special: frozenset[int]) -> Text:
+def _row_text(row: PreviewRow, special: frozenset[int], *, plain: bool) -> Text:
     text = Text()
+    if plain:
+        for in_loss, tokens in groupby(row.tokens, key=lambda token: token.in_loss):
+            text.append(_bracketed(_spelled(tokens), in_loss))
+        return text
     for style, tokens in groupby(row.tokens, key=lambda token: _style(token, special)):
-        text.append(visible("".join(token.text for token in tokens)).replace("\n", "↵\n"), style)
+        text.append(_spelled(tokens), style)
     return text
+
+
+def _spelled(tokens: Iterable[PreviewToken]) -> str:
+    return visible("".join(token.text for token in tokens)).replace("\n", "↵\n")
+
+
+def _bracketed(text: str, wanted: bool) -> str:
+    return f"⟦{text}⟧" if wanted else text
 
 
 def _style(token: PreviewToken, special: frozenset[int]) -> str:

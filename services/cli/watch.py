@@ -134,6 +134,10 @@ def print_outcome(client: ApiClient, job: dict[str, Any], console: Console) -> N
             )
     if job.get("error"):
         error = job["error"]
-        console.print(
-            f"[red]{escape(str(error.get('code')))}[/red]: {escape(str(error.get('message')))}", highlight=False
-        )
+        console.print(f"[red]{escape(str(error.get('code')))}[/red]: {escape(error_text(error))}", highlight=False)
+
+
+def error_text(error: dict[str, Any]) -> str:
+    """What an error of a job says, and the place in its spec that it is about, where it names one."""
+    pointer = error.get("pointer")
+    return f"{error.get('message')}" + (f" (at {pointer} of the spec)" if pointer else "")

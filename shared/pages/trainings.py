@@ -88,6 +88,13 @@ def data_text(data: Mapping[str, Any] | None) -> str:
             return "the collection of this job"
 
 
+def ends_of(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a registered model's training (its last step) and its evaluation came to, by the same names; empty where there is
+    none."""
+    held_out = metrics.get("evaluation") or {}
+    return dict(metrics.get("final") or {}), {name.removeprefix("eval_"): value for name, value in held_out.items()}
+
+
 def metric_rows(final: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """`name`, `training` and `evaluation` as texts, known metrics first; a dash where a side does not have one.
 

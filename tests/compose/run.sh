@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `docker compose up` for real, one job by curl, its artifacts listed in the object store. Needs a Docker engine with Compose
-# v2 and the images that docker-compose.yml names. Leaves nothing running.
+# `docker compose up` for real, one job with a small training by curl, its artifacts listed in the object store. Needs a Docker
+# engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running. TORCH and TORCH_INDEX choose the
+# build of torch, as for docker compose.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export COMPOSE_PROJECT_NAME=multifacet-test MULTIFACET_PORT=${MULTIFACET_PORT:-18080} MINIO_CONSOLE_PORT=${MINIO_CONSOLE_PORT:-19001}
@@ -19,7 +20,8 @@ echo "== build and start"
 # The plain builder: it needs nothing from a registry beyond the base images.
 for target in base torch; do
   name=multifacet; [ $target = base ] || name=multifacet-$target
-  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag $name:latest --file infra/docker/Dockerfile --target $target .
+  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag $name:latest --file infra/docker/Dockerfile --target $target \
+    --build-arg TORCH="${TORCH:-torch==2.13.0}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" .
 done
 docker compose up --detach --no-build --quiet-pull 2>&1 | tail -n 30
 
@@ -37,13 +39,13 @@ auth=(--header "authorization: Bearer $key")
 
 echo "== submit by curl"
 curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' --dump-header "$work/headers" \
-  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"}}' \
+  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}]}' \
   "$base/v1/jobs" >"$work/job.json"
 grep -i '^location:' "$work/headers"
 job=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["id"])' "$work/job.json")
 
 echo "== wait for $job"
-for _ in $(seq 240); do
+for _ in $(seq 360); do
   curl --silent --fail "${auth[@]}" "$base/v1/jobs/$job" >"$work/job.json"
   state=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["state"])' "$work/job.json")
   case $state in succeeded|failed|cancelled) break ;; esac
@@ -69,7 +71,8 @@ async def main() -> None:
     for info in mine:
         print(f"{info.size:>9}  {info.key.split(sys.argv[1] + '/')[1]}")
     names = [info.key for info in mine]
-    for wanted in ("manifest.json", "report", "exports/dpo/train", "exports/rm/train", "collection/train", "README.md"):
+    for wanted in ("manifest.json", "report", "exports/dpo/train", "exports/rm/train", "collection/train", "README.md",
+                   "model/model.safetensors", "preview.html", "metrics.jsonl"):
         assert any(wanted in name for name in names), f"no {wanted} among the objects"
 
 asyncio.run(main())

@@ -19,7 +19,7 @@ from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.models import ModelRepository
 from shared.metadata.tables import Artifact, RegisteredModel
-from shared.pages.trainings import base_text, data_text, method_text, metric_rows, metric_text, recipe_rows
+from shared.pages.trainings import base_text, data_text, ends_of, method_text, metric_rows, metric_text, recipe_rows
 
 router = APIRouter()
 
@@ -67,7 +67,7 @@ async def model_page(request: Request, model_id: str, caller: Viewer, state: Sta
         data=_data(model),
         trial=bool(model.lineage.get("random_weights")),
         simulated=bool((model.lineage.get("data") or {}).get("simulator")),
-        metrics=metric_rows(*_ends(model)),
+        metrics=metric_rows(*ends_of(model.metrics)),
         recipe=recipe_rows(parameters),
         code_version=model.lineage.get("code_version"),
         curves=curves,
@@ -78,7 +78,7 @@ async def model_page(request: Request, model_id: str, caller: Viewer, state: Sta
 
 
 def _row(model: RegisteredModel, jobs: dict[str, str]) -> dict[str, Any]:
-    training, held_out = _ends(model)
+    training, held_out = ends_of(model.metrics)
     result = {**training, **held_out}
     return {
         "model": model,
@@ -88,12 +88,6 @@ def _row(model: RegisteredModel, jobs: dict[str, str]) -> dict[str, Any]:
         "accuracy": metric_text("rewards/accuracies", result.get("rewards/accuracies")),
         "job": jobs.get(model.job_id, model.job_id),
     }
-
-
-def _ends(model: RegisteredModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the training and its evaluation came to."""
-    held_out = model.metrics.get("evaluation") or {}
-    return model.metrics.get("final") or {}, {name.removeprefix("eval_"): value for name, value in held_out.items()}
 
 
 def _base(model: RegisteredModel, siblings: dict[str, RegisteredModel]) -> dict[str, str | None]:

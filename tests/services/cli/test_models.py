@@ -23,12 +23,13 @@ MODEL: dict[str, Any] = {
     "stage": "sft",
     "method": "sft",
     "tuning": "lora",
-    "base": {"source": "hub", "name": "mistralai/Mistral-7B-v0.2", "revision": None, "sha256": "0"},
+    "base": {"source": "hub", "name": "mistralai/Mistral-7B-v0.2", "revision": None, "sha256": "b"},
     "parameter_count": 7_241_732_096,
     "dtype": "bfloat16",
     "adapter_only": False,
-    "metrics": {"final": {"loss": 1.23456}, "evaluation": {"loss": 1.5}, "steps": 20, "tokens": 80_000},
-    "created_at": "2026-01-01T00:00:00Z",
+    "metrics": {"final": {"loss": 1.23456, "tokens": 90_000}, "evaluation": {"eval_loss": 2.34567}},
+    "lineage": {"data": {"job_id": "job_0", "file_id": None, "simulator": False}, "random_weights": False},
+    "created_at": "2026-01-01T12:34:56.789Z",
     "files": [
         {"id": "art_1", "name": "model/a/b.json", "kind": "model", "sha256": "x", "size": 12_345},
         {"id": "art_2", "name": "adapter/c.json", "kind": "adapter", "sha256": "y", "size": 1},
@@ -81,13 +82,43 @@ def test_a_model_is_shown_with_its_base_and_figures() -> None:
     for said in (
         "my [bold] model",
         "mistralai/Mistral-7B-v0.2",
+        "supervised fine-tuning (SFT) of LoRA adapters",
+        "the collection of job_0",
         "7,241,732,096",
         "1.2346",
-        "1.5000",
+        "2.3457",
+        "2026-01-01 12:34",
         "12,345",
         "model/a/b.json",
     ):
         assert said in output.getvalue()
+
+
+@pytest.mark.parametrize("doubtful", [True, False])
+def test_a_trial_and_a_model_of_simulated_texts_are_called_so(doubtful: bool) -> None:
+    data = {"job_id": "job_1", "file_id": None, "simulator": doubtful}
+    output = StringIO()
+    print_model(MODEL | {"lineage": {"data": data, "random_weights": doubtful}}, Console(file=output, width=120))
+    assert ("a trial" in output.getvalue()) is doubtful
+    assert ("simulator" in output.getvalue()) is doubtful
+
+
+def test_ids_are_whole_in_the_narrowest_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = "model_01m8hyrvj51cqbs2jexwp72bb8"
+    monkeypatch.setattr(models, "ApiClient", lambda: _Client(id=identity))
+    output = StringIO()
+    monkeypatch.setattr(models, "_console", Console(file=output, width=80))
+    assert CliRunner().invoke(app, ["models"]).exit_code == 0
+    assert identity in output.getvalue()
+
+
+def test_who_has_no_model_is_told_where_to_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Client, "get", lambda *_, **__: {"items": []})
+    monkeypatch.setattr(models, "ApiClient", _Client)
+    output = StringIO()
+    monkeypatch.setattr(models, "_console", Console(file=output, width=80))
+    assert CliRunner().invoke(app, ["models"]).exit_code == 0
+    assert "docs/training.md" in output.getvalue()
 
 
 def test_the_list_names_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +127,7 @@ def test_the_list_names_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_console", Console(file=output, width=200))
     done = CliRunner().invoke(app, ["models"])
     assert done.exit_code == 0, done.output
-    for said in ("model_1", "my [bold] model", "lora", "7,241,732,096", "1.2346"):
+    for said in ("model_1", "my [bold] model", "lora", "7.24 B", "2.3457", "2026-01-01 12:34"):
         assert said in output.getvalue()
 
 

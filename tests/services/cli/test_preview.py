@@ -46,6 +46,13 @@ def test_tokens_in_the_loss_are_underlined_and_control_tokens_reversed() -> None
     assert "\x1b[1;4;7;32m</s>\x1b[0m" in text
 
 
+def test_where_nothing_can_be_styled_the_loss_stands_in_brackets() -> None:
+    text = printed(terminal=False)
+    assert "tokens not shown … ⟦ written</s>⟧" in text
+    assert "read only ⟦in the loss⟧\n" in text
+    assert "⟦" not in printed(terminal=True)
+
+
 def test_texts_neither_style_nor_control_the_terminal() -> None:
     text = printed(terminal=True)
     assert "\x1b[2J" not in text

@@ -119,3 +119,9 @@ def test_a_job_without_trainings_does_not_ask_for_models() -> None:
     lines, registry = _outcome({"train": []}, state="failed", error={"code": "no_rows", "message": "none [left]"})
     assert lines == ["job job_1 failed; cost $0.0000", "no_rows: none [left]"]
     assert registry.asked == []
+
+
+def test_an_error_is_told_with_its_place_in_the_spec_where_it_names_one() -> None:
+    error = {"code": "input_refused", "message": "no rows", "pointer": "/train/0/data"}
+    lines, _ = _outcome({"train": []}, state="failed", error=error)
+    assert lines[-1] == "input_refused: no rows (at /train/0/data of the spec)"

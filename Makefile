@@ -96,6 +96,10 @@ format: $(BIN)/.dev ## rewrite the code in the project's format
 bench: environment $(BIN)/.dev ## the benchmark table of docs/benchmarks.md
 	@$(RUN) benchmarks
 
+.PHONY: bench-train
+bench-train: environment $(BIN)/.dev ## training speed against trl's defaults, on one GPU (or a small model on a CPU)
+	@$(RUN) benchmarks.training
+
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates

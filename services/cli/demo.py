@@ -1,4 +1,4 @@
-"""`multifacet demo`: from nothing to a collection and its report, with one command."""
+"""`multifacet demo`: from nothing to a collection, two small trainings on it, and their report, with one command."""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ def demo_spec(client: ApiClient, instructions: Path | None, chosen: dict[str, st
         "teacher": chosen,
         # Of few instructions more must test, so that every level has some.
         "splits": {"test_share": 0.2},
+        # A tiny model with random weights: it shows that training runs, and learns next to nothing.
+        "train": [
+            {"preset": "smoke-cpu", "name": "sft"},
+            {"preset": "smoke-cpu", "name": "dpo", "method": "dpo", "base": {"stage": "sft"}},
+        ],
     }
     # The simulator judges for nothing; a real judge is for the user to choose and to pay.
     return {**spec, "judge": chosen} if chosen["provider"] == "simulator" else spec

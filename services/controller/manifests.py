@@ -12,6 +12,7 @@ from services.controller.state import ControllerState
 from shared.artifacts import layout
 from shared.artifacts.protocol import StoredObject
 from shared.domain.ledger import Ledger
+from shared.domain.plan import StageKind
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.scheduling import OpenStage, SchedulingRepository
@@ -53,6 +54,8 @@ async def _finish_stage(state: ControllerState, stage: OpenStage, ledger: Ledger
     content = stage_manifest(full, artifacts, ledger)
     key = layout.manifest_key(stage.project_id, stage.job_id, stage.ordinal, stage.name)
     stored = await state.store.put_bytes(key, content, _JSON)
+    if StageKind(stage.kind) is StageKind.TRAIN:
+        await _remove_checkpoints(state, stage)
     async with state.sessions() as session, session.begin():
         if not await SchedulingRepository(session).finish_stage(stage, ledger, key):
             return
@@ -65,6 +68,13 @@ async def _finish_stage(state: ControllerState, stage: OpenStage, ledger: Ledger
             name="manifest.json",
             schema_version=MANIFEST_SCHEMA_VERSION,
         )
+
+
+async def _remove_checkpoints(state: ControllerState, stage: OpenStage) -> None:
+    """The model of the training is committed: nobody goes on from its checkpoints any more."""
+    prefix = layout.checkpoint_prefix(stage.project_id, stage.job_id, stage.name)
+    for key in [info.key async for info in state.store.list_objects(f"{prefix}/")]:
+        await state.store.delete(key)
 
 
 def stage_manifest(stage: Stage, artifacts: list[Artifact], ledger: Ledger) -> bytes:

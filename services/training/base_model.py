@@ -6,14 +6,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import msgspec
 
+from services.training.data.examples import POINTER
 from services.training.models.folders import check_model_folder
 from services.training.models.hub import fetch_from_hub
 from services.training.models.loading import load_base
+from services.training.registration.record import RECORD_NAME, read_record
 from shared.domain.errors import InputRefused
 from shared.domain.models import MODEL_KIND
 from shared.domain.training import Method, TrainParameters, Tuning
+from shared.sources.readers import Record, detect_format, read_records
 from shared.stages.protocol import InputObject
 from shared.stages.training_inputs import BASE_STAGE
 
@@ -33,6 +36,7 @@ def place_base(
     try:
         found = _place(parameters, inputs, models_folder, data_file, folder)
         check_model_folder(found)
+        _check_record(found)
     except InputRefused as error:
         raise InputRefused(str(error), error.pointer or "/base") from error
     return found
@@ -82,14 +86,12 @@ def _random(parameters: TrainParameters, data_file: Path, folder: Path) -> Path:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """All texts of the rows of a data file, whatever its columns."""
-    if path.suffix != ".parquet":
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            yield from lines
+    """All texts of the rows of a data file, whatever its columns. Raises InputRefused for a file that cannot be read."""
+    if path.stat().st_size == 0:
         return
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            yield "\n".join(_leaves(row))
+    for record in read_records(path, detect_format(path, "auto", POINTER), POINTER):
+        if isinstance(record, Record):
+            yield "\n".join(_leaves(record.fields))
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -101,6 +103,19 @@ def _leaves(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _leaves(item)
+
+
+def _check_record(folder: Path) -> None:
+    """What a base tells of its own training goes into the new model's lineage: an unreadable one is refused before any step."""
+    if not (folder / RECORD_NAME).is_file():
+        return
+    try:
+        read_record(folder)
+    except msgspec.MsgspecError as error:
+        raise InputRefused(
+            f"{folder / RECORD_NAME}, which says how the base was trained, cannot be read ({error}); take the model as it was "
+            "registered, or remove this file if the lineage may begin with this base"
+        ) from error
 
 
 def _from_objects(inputs: Sequence[InputObject]) -> Path:

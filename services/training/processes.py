@@ -7,6 +7,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import torch
+
 from services.training.rank import FIRST_PID_FILE, LINES_FILE, train
 from services.training.ranks import launch_command, launch_environment
 from services.training.request import (
@@ -20,7 +22,7 @@ from services.training.request import (
 )
 from services.training.telling import Tell, hand_on
 from services.training.watching.stopping import StopRequest
-from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.errors import InputRefused, StepFailed, StepInterrupted
 
 _POLL_SECONDS = 0.2
 
@@ -28,13 +30,12 @@ _POLL_SECONDS = 0.2
 def run_training(request: TrainingRequest, folder: Path, stop: StopRequest, tell: Tell) -> TrainingOutcome:
     """Train in as many processes as the parameters ask for, and return how it ended.
 
-    `folder` is for what the processes tell each other. Raises InputRefused and StepFailed as a process raised them, and
-    RuntimeError where the processes ended without an answer.
+    `folder` is for what the processes tell each other. Raises InputRefused, StepFailed and StepInterrupted as a process raised
+    them, and RuntimeError where the processes ended without an answer.
     """
     processes = request.training().processes
     if processes == 1:
         return train(request, stop, tell)
-    _check_devices(processes)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REQUEST_FILE, request)
     (folder / LINES_FILE).touch()
@@ -62,9 +63,8 @@ def run_training(request: TrainingRequest, folder: Path, stop: StopRequest, tell
     return _outcome(folder, process.returncode)
 
 
-def _check_devices(processes: int) -> None:
-    import torch
-
+def check_devices(processes: int) -> None:
+    """Raise InputRefused where this machine has GPUs, but fewer than processes; on CPUs any number runs."""
     count = torch.cuda.device_count()
     if torch.cuda.is_available() and count < processes:
         raise InputRefused(
@@ -109,5 +109,7 @@ def _outcome(folder: Path, status: int) -> TrainingOutcome:
             raise InputRefused(fault.message, fault.pointer)
         case "failed_step":
             raise StepFailed(fault.code, fault.message)
+        case "stopped":
+            raise StepInterrupted(fault.message)
         case _:
             raise RuntimeError(fault.message)

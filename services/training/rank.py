@@ -20,7 +20,7 @@ from services.training.checkpoints.uploading import CheckpointUploader
 from services.training.data.prepared import PreparedData, load_prepared
 from services.training.fused_heads import own_model
 from services.training.models.loading import LoadedModel, load_base, training_device, training_dtype
-from services.training.ranks import is_first
+from services.training.ranks import end_with_parent, is_first
 from services.training.reference import (
     ReferenceLogProbabilities,
     compute_reference,
@@ -46,7 +46,7 @@ from services.training.watching.metrics import read_rows
 from services.training.watching.stopping import StopRequest
 from shared.artifacts import open_store
 from shared.artifacts.layout import checkpoint_prefix, reference_object_key
-from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.errors import InputRefused, StepFailed, StepInterrupted
 from shared.domain.training import Method, TrainParameters, Tuning
 from shared.settings import get_settings
 from shared.telemetry.logs import configure_logging, error_place
@@ -63,8 +63,7 @@ def train(request: TrainingRequest, stop: StopRequest, tell: Tell) -> TrainingOu
     """
     parameters = request.training()
     PartialState()  # knows which GPU is this process's, before anything is put there
-    loaded = load_base(parameters, request.base_folder)
-    install(loaded.tokenizer)
+    loaded = _load(parameters, request.base_folder)
     data = load_prepared(request.data_folder)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -106,6 +105,15 @@ def train(request: TrainingRequest, stop: StopRequest, tell: Tell) -> TrainingOu
                 uploader.close()
         wait_for_all()
         return _outcome(parameters, trainer, watchers, trained, saved, stored=stored)
+
+
+def _load(parameters: TrainParameters, folder: Path) -> LoadedModel:
+    try:
+        loaded = load_base(parameters, folder)
+    except InputRefused as error:
+        raise InputRefused(str(error), error.pointer or "/base") from error
+    install(loaded.tokenizer)
+    return loaded
 
 
 def _reference(
@@ -216,14 +224,14 @@ def _outcome(
 
 def main(folder: Path) -> None:
     """One of several processes: what went wrong in it stands in the answer of the first one that wrote one."""
+    end_with_parent()
     configure_logging(get_settings(), "step")
     request = read_request(folder)
-    tell = tell_nobody()
-    if is_first():
-        write_json(folder / FIRST_PID_FILE, os.getpid())
-        tell = tell_lines(folder / LINES_FILE)
+    tell = tell_lines(folder / LINES_FILE) if is_first() else tell_nobody()
     stop = StopRequest()
     with stop.on_sigterm():
+        if is_first():
+            write_json(folder / FIRST_PID_FILE, os.getpid())  # from now on it may be told to stop
         try:
             outcome = train(request, stop, tell)
         except BaseException as error:
@@ -240,6 +248,8 @@ def _fault(error: BaseException) -> RankFault:
             return RankFault("refused", error.code, str(error), error.pointer)
         case StepFailed():
             return RankFault("failed_step", error.code, str(error))
+        case StepInterrupted():
+            return RankFault("stopped", error.code, str(error))
         case _:
             # The text of a foreign exception may quote data: its class and place are enough to find it.
             return RankFault("failed", "step_error", f"the training failed: {error_place(error)}")

@@ -7,8 +7,13 @@ them must call it.
 """
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
+
+_LOOK_SECONDS = 0.5
 
 
 def launch_command(processes: int, module: str, arguments: Sequence[str]) -> list[str]:
@@ -46,3 +51,19 @@ def running_processes() -> int:
 def is_first() -> bool:
     """Whether this process writes files and reports. True where there is only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def end_with_parent() -> None:
+    """Kill this process soon after the one that started it is gone.
+
+    The launcher gives each process a session of its own, so that what kills the step and its launcher does not reach them: they
+    would train on, and store checkpoints, while another worker has taken the step.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -69,7 +69,8 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RankFault(msgspec.Struct, frozen=True, tag_field="fault"):
-    """Why a training process gave up. `kind`: refused and failed_step are meant for people, failed is any other error."""
+    """Why a training process gave up. `kind`: refused and failed_step are meant for people, stopped goes on later, failed is any
+    other error."""
 
     kind: str
     code: str

@@ -23,7 +23,7 @@ from services.training.checkpoints.manifest import fingerprint_of
 from services.training.data.prepared import PreparedData, prepare
 from services.training.models.loading import give_pad_token, load_tokenizer
 from services.training.preflight import PreflightReport, run_preflight, this_device
-from services.training.processes import run_training
+from services.training.processes import check_devices, run_training
 from services.training.registering import register
 from services.training.registration.hub import check_hub
 from services.training.request import TrainingOutcome, TrainingRequest
@@ -35,7 +35,7 @@ from shared.artifacts.layout import checkpoint_prefix, reference_object_key
 from shared.artifacts.protocol import ArtifactCorrupt, ObjectNotFound
 from shared.domain.errors import InputRefused, StepInterrupted
 from shared.domain.ledger import Ledger
-from shared.domain.training import Method, TrainParameters
+from shared.domain.training import Method, TrainParameters, Tuning
 from shared.settings import get_settings
 from shared.stages.protocol import InputObject, WholeContext, WholeResult
 from shared.stages.training_inputs import BASE_STAGE, UPLOAD_STAGE
@@ -61,7 +61,7 @@ def run(context: WholeContext) -> WholeResult:
     number, parameters = next(
         (number, training) for number, training in enumerate(context.spec.train) if training.name == context.stage
     )
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     stop = StopRequest()
     with stop.on_sigterm():
         try:
@@ -86,6 +86,7 @@ class _Training:
 
     def run(self) -> WholeResult:
         train_file, test_file = _data_files(self.context.inputs)
+        check_devices(self.parameters.processes)
         check_hub(self.parameters, pointer="/push_to_hub")
         self.context.progress(0, None, "fetching the base model")
         base = place_base(
@@ -111,9 +112,7 @@ class _Training:
         tokenizer = load_tokenizer(base)
         install(tokenizer)
         give_pad_token(tokenizer)
-        data = prepare(
-            self.parameters, tokenizer, train_file, test_file, self.work / "data", progress=self.context.progress
-        )
+        data = prepare(self.parameters, tokenizer, train_file, test_file, self.work / "data", progress=self._progress)
         self._stop_if_asked()
         self.context.progress(0, None, "checking memory, disk and store")
         report = run_preflight(
@@ -140,7 +139,11 @@ class _Training:
             base=base_digest,
             world_size=self.parameters.processes,
         )
-        reference_key = _digest(base_digest, digests, self.parameters.precision, self.parameters.attention)
+        # A base in 4 bits is another model than the same base in full.
+        in_four_bits = self.parameters.tuning is Tuning.QLORA
+        reference_key = _digest(
+            base_digest, digests, self.parameters.precision, self.parameters.attention, in_four_bits
+        )
         resumed = self._resume_point(store, fingerprint)
         request = TrainingRequest(
             parameters=self.parameters.model_dump(mode="json"),
@@ -224,6 +227,10 @@ class _Training:
         outputs = training_outputs(self.context.output_folder)
         # The checkpoints stay until the stage has succeeded: the model is still to be uploaded and committed.
         return WholeResult(outputs=outputs, ledger=_ledger(data), summary=summary, model=registration)
+
+    def _progress(self, done: int, total: int | None, note: str) -> None:
+        self._stop_if_asked()
+        self.context.progress(done, total, note)
 
     def _stop_if_asked(self) -> None:
         if self.stop.asked:

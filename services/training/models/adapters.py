@@ -40,7 +40,8 @@ def with_adapters(model: PreTrainedModel, parameters: TrainParameters) -> PeftMo
     available = linear_layers(model)
     if unknown := sorted(set(parameters.lora.target_modules) - set(available)):
         raise InputRefused(
-            f"lora.target_modules names {', '.join(unknown)}, which this model has not; it has {', '.join(available)}"
+            f"lora.target_modules names {', '.join(unknown)}, which this model has not; it has {', '.join(available)}",
+            "/lora/target_modules",
         )
     is_reward_model = parameters.method is Method.REWARD
     config = LoraConfig(

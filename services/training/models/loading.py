@@ -24,6 +24,7 @@ from transformers import (
 from services.training.attention import VARLEN, register_varlen, what_a_neighbour_changes
 from services.training.models.adapters import four_bits, with_adapters
 from services.training.models.folders import check_model_folder
+from services.training.models.four_bits import keep_four_bit_layout
 from services.training.models.random_models import random_mistral_7b, random_tiny_mistral, random_tokenizer
 from shared.domain.errors import InputRefused
 from shared.domain.training import Method, TrainParameters, Tuning
@@ -69,6 +70,8 @@ def load_base(parameters: TrainParameters, folder: Path | None, texts: Iterable[
         model, tokenizer, source = _base_of_folder(parameters, folder), load_tokenizer(folder), f"folder {folder}"
     give_pad_token(tokenizer)
     _tell_pad_token(model, tokenizer)
+    if parameters.tuning is Tuning.QLORA:
+        keep_four_bit_layout(model)  # before it runs for the first time: coming back from the other layout rounds
     _refuse_leaks(model, parameters)
     if parameters.tuning is not Tuning.FULL:
         return LoadedModel(with_adapters(model, parameters), tokenizer, source)

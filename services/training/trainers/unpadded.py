@@ -72,6 +72,13 @@ class UnpaddedTraining:
         loader: RankLoader = self._loader(self.eval_dataset if eval_dataset is None else eval_dataset, None)
         return loader
 
+    def _run_epoch(self: Any, **options: Any) -> None:
+        """Nothing where training goes on from its last step: the Trainer would take one more before it looks."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        Trainer._run_epoch(self, **options)  # type: ignore[no-untyped-call]
+
     # Averages over all that the processes computed.
 
     def _over_processes(self: Any, values: list[float]) -> list[float]:

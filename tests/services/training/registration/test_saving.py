@@ -15,8 +15,8 @@ from transformers import (
     MistralForSequenceClassification,
 )
 
+from services.training.models.four_bits import keep_four_bit_layout
 from services.training.registration import merging, saving
-from services.training.registration.merging import keep_four_bit_layout
 from services.training.registration.saving import refuse_pickles, save_model
 from shared.domain.errors import StepFailed
 from tests.services.training.output_support import TEMPLATE, tiny_config, tiny_model, tiny_tokenizer, with_weights_as

@@ -38,7 +38,7 @@ def test_the_list_leads_to_a_job_and_its_name_is_only_text(page: Page, finished_
 def test_a_job_submitted_by_the_form_is_followed_without_reloading(page: Page, driver: Driver) -> None:
     driver.faults({"default": {"latency_ms": 300}})
     page.goto("/jobs/new")
-    page.get_by_label("Name").fill("from the form")
+    page.get_by_label("Name", exact=True).fill("from the form")
     page.get_by_role("button", name="Estimate").click()
     page.get_by_text("calls, costing $").wait_for()
     page.get_by_role("button", name="Submit").click()

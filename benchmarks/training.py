@@ -243,9 +243,7 @@ def _our_trainer(method: str, setup: Setup, steps: int, device: Any, scratch: Pa
     train = datasets.Dataset.from_list(rows)
     if method == "sft":
         train, _ = pack(train, longest(method, on_gpu), 0, scratch, "train")
-    reference = (
-        None if method == "sft" else compute_reference(parameters, model, train, None, device=device, key="bench")
-    )
+    reference = None if method == "sft" else compute_reference(model, train, None, device=device)
     data = SimpleNamespace(train=train, test=None)
     return build_trainer(
         parameters, model, random_tokenizer([]), data, scratch, [clock], reference, recompute=setup.recompute

@@ -21,12 +21,7 @@ from services.training.data.prepared import PreparedData, load_prepared
 from services.training.fused_heads import own_model
 from services.training.models.loading import LoadedModel, load_base, training_device, training_dtype
 from services.training.ranks import end_with_parent, is_first
-from services.training.reference import (
-    ReferenceLogProbabilities,
-    compute_reference,
-    load_reference,
-    save_reference,
-)
+from services.training.reference import ReferenceLogProbabilities, StoredParts, compute_reference
 from services.training.registration.saving import SavedModel, save_model
 from services.training.request import (
     OUTCOME_FILE,
@@ -40,12 +35,12 @@ from services.training.request import (
 from services.training.speed import flops_per_token, peak_flops
 from services.training.telling import Tell, tell_lines, tell_nobody
 from services.training.trainers.build import build_trainer
-from services.training.watching.agreement import wait_for_all
+from services.training.watching.agreement import any_process, wait_for_all
 from services.training.watching.callbacks import Watchers, build_watchers
 from services.training.watching.metrics import read_rows
 from services.training.watching.stopping import StopRequest
 from shared.artifacts import open_store
-from shared.artifacts.layout import checkpoint_prefix, reference_object_key
+from shared.artifacts.layout import checkpoint_prefix
 from shared.domain.errors import InputRefused, StepFailed, StepInterrupted
 from shared.domain.training import Method, TrainParameters, Tuning
 from shared.settings import get_settings
@@ -69,7 +64,7 @@ def train(request: TrainingRequest, stop: StopRequest, tell: Tell) -> TrainingOu
         torch.cuda.reset_peak_memory_stats()
     with ExitStack() as stack:
         store = stack.enter_context(BlockingStore(open_store(get_settings()))) if is_first() else None
-        reference = _reference(request, parameters, loaded, data, store, tell)
+        reference = _reference(request, parameters, loaded, data, store, stop, tell)
         uploader = None if store is None else _uploader(request, parameters, store, tell)
         watchers = build_watchers(
             parameters,
@@ -122,23 +117,32 @@ def _reference(
     loaded: LoadedModel,
     data: PreparedData,
     store: BlockingStore | None,
+    stop: StopRequest,
     tell: Tell,
 ) -> ReferenceLogProbabilities | None:
-    """From the file that the step put there, else computed, and then kept for every training that needs the same."""
+    """Taken from the store where an earlier attempt or another training computed it, else computed and kept there, part by
+    part. Raises StepInterrupted where `stop` asks."""
     if parameters.method is not Method.DPO:
         return None
-    path = request.reference_file
-    if path is not None:
-        return load_reference(path, request.reference_key)
-    tell.progress(0, None, f"reference log-probabilities of {len(data.train):,} pairs")
-    made = compute_reference(
-        parameters, loaded.model, data.train, data.test, device=training_device(), key=request.reference_key
+
+    def watch(done: int, total: int) -> None:
+        if any_process(stop.asked):
+            raise StepInterrupted(
+                f"the training stopped at {done:,} of {total:,} pairs of its reference log-probabilities; whole parts are stored"
+            )
+        tell.progress(done, total, "reference log-probabilities")
+
+    parts = None if store is None else StoredParts(store, request.project_id, request.reference_key)
+    made = compute_reference(loaded.model, data.train, data.test, device=training_device(), parts=parts, watch=watch)
+    pairs = len(data.train) + (0 if data.test is None else len(data.test))
+    tell.note(
+        request.stage,
+        f"computed the reference log-probabilities of {made.computed:,} of {pairs:,} pairs; the others were stored"
+        if 0 < made.computed < pairs
+        else f"computed the reference log-probabilities of {pairs:,} pairs"
+        if made.computed
+        else f"took the reference log-probabilities of {pairs:,} pairs from an earlier training or attempt",
     )
-    if store is not None:
-        store.put_file(
-            reference_object_key(request.project_id, request.reference_key), save_reference(made, request.work_folder)
-        )
-        tell.note(request.stage, f"computed the reference log-probabilities of {len(data.train):,} pairs")
     return made
 
 

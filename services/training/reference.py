@@ -1,32 +1,39 @@
 """Log-probabilities of the responses under the reference model, computed once before DPO and kept.
 
 The reference is the model that training starts from (with adapters: the model without them). It never has to be in memory
-beside the policy, and the same model, data and numerics never compute it twice: the key of the stored file says what it is of.
+beside the policy. Pairs are computed in parts of a fixed size, each stored as soon as it is there under a key that says of what
+it is: whoever needs the same model, data and numerics, be it a later attempt or another training, computes what is missing alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from numpy.typing import NDArray
 from peft import PeftModel
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from transformers import PreTrainedModel
 
 from services.training.batches import PairCollator
+from services.training.checkpoints.blocking_store import BlockingStore
 from services.training.fused_heads import by_document, fuse_head, own_model, token_log_probabilities
-from shared.domain.training import TrainParameters
+from shared.artifacts.layout import reference_part_key
+from shared.artifacts.protocol import ArtifactCorrupt, ObjectNotFound
+from shared.domain.training import TrainParameters, Tuning
 
-COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
-FORMAT = "multifacet reference log-probabilities 1"
+FORMAT = "multifacet reference log-probabilities 2"
+
+PART_PAIRS = 4096
+"""Pairs of a part. What an attempt that ends on the way loses is less than one part."""
 
 
 @dataclass(frozen=True)
@@ -39,103 +46,136 @@ class PairLogProbabilities:
 
 @dataclass(frozen=True)
 class ReferenceLogProbabilities:
-    """Of all pairs of a training; `key` says of what."""
+    """Of all pairs of a training. `computed`: for how many pairs nothing was stored."""
 
-    key: str
     train: PairLogProbabilities
     test: PairLogProbabilities | None = None
+    computed: int = 0
 
 
-def model_fingerprint(model: PreTrainedModel | PeftModel) -> str:
-    """sha256 of the weights' names, types and bytes, and of the configuration's architecture; adapters do not count."""
-    digest = sha256()
-    config = own_model(model).config
-    digest.update(
-        repr(sorted(config.to_diff_dict().get("architectures") or [type(own_model(model)).__name__])).encode()
-    )
-    for name, value in sorted(own_model(model).state_dict().items()):
-        if "lora_" in name or not isinstance(value, torch.Tensor):
-            continue
-        digest.update(f"{name.replace('.base_layer', '')} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+class StoredParts:
+    """The parts of one key in the artifact store."""
+
+    def __init__(self, store: BlockingStore, project_id: str, key: str) -> None:
+        self._store = store
+        self._place = (project_id, key)
+
+    def get(self, name: str, pairs: int) -> PairLogProbabilities | None:
+        """The part of so many pairs; None where it is not there, or cannot be read."""
+        try:
+            found = load(self._store.get_bytes(reference_part_key(*self._place, name)))
+            part = PairLogProbabilities(found["chosen"], found["rejected"])
+        except (ObjectNotFound, ArtifactCorrupt, SafetensorError, KeyError):
+            return None
+        return part if len(part.chosen) == len(part.rejected) == pairs else None
+
+    def put(self, name: str, part: PairLogProbabilities) -> None:
+        data = save({"chosen": part.chosen, "rejected": part.rejected}, metadata={"format": FORMAT})
+        self._store.put_bytes(reference_part_key(*self._place, name), data)
 
 
-def data_fingerprint(rows: Dataset | None) -> str:
-    """sha256 of the pairs' tokens in their order."""
-    digest = sha256()
-    for batch in [] if rows is None else rows.select_columns(list(COLUMNS)).iter(batch_size=512):
-        for column in COLUMNS:
-            for tokens in batch[column]:
-                digest.update(len(tokens).to_bytes(8, "little"))
-                digest.update(np.asarray(tokens, dtype=np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def reference_key(
-    parameters: TrainParameters, model: PreTrainedModel | PeftModel, train: Dataset, test: Dataset | None
-) -> str:
-    """The name of what `compute_reference` would give: of the model, the pairs, and what changes the arithmetic."""
-    parts = (
-        FORMAT,
-        model_fingerprint(model),
-        data_fingerprint(train),
-        data_fingerprint(test),
-        parameters.precision,
-        parameters.attention,
-    )
-    return sha256("\n".join(parts).encode()).hexdigest()
+def reference_key(parameters: TrainParameters, base: str, data: Sequence[str | None]) -> str:
+    """The name of what `compute_reference` gives: sha256 over what the base is (`base`), the pairs in their order (`data`), and
+    what changes the arithmetic. A base in 4 bits is another model than the same base in full."""
+    in_four_bits = parameters.tuning is Tuning.QLORA
+    parts = (FORMAT, PART_PAIRS, base, data, parameters.precision, parameters.attention, in_four_bits)
+    return sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def compute_reference(
-    parameters: TrainParameters,
     model: PreTrainedModel | PeftModel,
     train: Dataset,
     test: Dataset | None,
     *,
     device: torch.device,
     tokens_per_batch: int = 16384,
-    key: str | None = None,
+    parts: StoredParts | None = None,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ReferenceLogProbabilities:
-    """Compute them on `device`, where the model is moved to; several processes share the pairs out among them.
+    """Compute them on `device`, where the model is moved to, but for the parts that `parts` has.
 
-    Pairs go through the model in their order, as many at once as fit `tokens_per_batch` (one at least).
+    Pairs go through the model in their order, as many at once as fit `tokens_per_batch` (one at least). Several processes share
+    out the batches of each part; the first one reads and stores the parts, the others are given None for `parts`.
+    `watch(pairs done, pairs in all)` is called in every process before each batch and each part; what it raises ends the
+    computation, so all processes must raise it at the same call.
     """
-    key = key or reference_key(parameters, model, train, test)
     torch.nn.Module.to(model, device)
     fuse_head(model)
     was_training = model.training
     model.eval()
+    splits = {"train": train} if test is None else {"train": train, "test": test}
+    total = sum(map(len, splits.values()))
+    done = computed = 0
+    found: dict[str, list[PairLogProbabilities]] = {split: [] for split in splits}
     try:
         adapters_off = model.disable_adapter() if isinstance(model, PeftModel) else torch.no_grad()
         with torch.no_grad(), adapters_off:
-            of_train = _of_rows(model, train, device, tokens_per_batch)
-            of_test = None if test is None else _of_rows(model, test, device, tokens_per_batch)
+            for split, rows in splits.items():
+                for start in range(0, len(rows), PART_PAIRS):
+                    pairs = range(start, min(start + PART_PAIRS, len(rows)))
+                    watch(done, total)
+                    name = f"{split}-{start // PART_PAIRS:05d}"
+                    part = _stored(parts, name, len(pairs))
+                    if part is None:
+
+                        def watch_part(more: int, before: int = done) -> None:
+                            watch(before + more, total)
+
+                        part = _compute(model, rows, pairs, device, tokens_per_batch, watch_part)
+                        computed += len(pairs)
+                        if parts is not None:
+                            parts.put(name, part)
+                    done += len(pairs)
+                    found[split].append(part)
     finally:
         model.train(was_training)
         own_model(model).__dict__.pop("forward", None)
-    return ReferenceLogProbabilities(key, of_train, of_test)
+    of_split = {split: _joined(of_parts) for split, of_parts in found.items()}
+    return ReferenceLogProbabilities(of_split["train"], of_split.get("test"), computed)
 
 
-def _of_rows(
-    model: PreTrainedModel | PeftModel, rows: Dataset, device: torch.device, tokens_per_batch: int
+def _stored(parts: StoredParts | None, name: str, pairs: int) -> PairLogProbabilities | None:
+    """What the first process finds, for all of them."""
+    found = [None if parts is None else parts.get(name, pairs)]
+    broadcast_object_list(found)
+    return found[0]
+
+
+def _compute(
+    model: PreTrainedModel | PeftModel,
+    rows: Dataset,
+    pairs: Sequence[int],
+    device: torch.device,
+    tokens_per_batch: int,
+    watch: Callable[[int], None],
 ) -> PairLogProbabilities:
+    """One part; `watch(pairs done)` before each round of batches, one batch for each process."""
     state = PartialState()
     collate = PairCollator()
-    pairs: list[tuple[int, float, float]] = []
-    mine = range(state.process_index, len(rows), state.num_processes)
-    for indices in _batches(rows, mine, tokens_per_batch):
-        batch = collate([rows[index] for index in indices])
-        on_device = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
-        }
-        documents = by_document(token_log_probabilities(model, on_device), batch["document_lengths"])
-        sums = torch.stack([document.sum() for document in documents]).tolist()
-        pairs += zip(indices, sums[0::2], sums[1::2], strict=True)
-    everything: list[tuple[int, float, float]] = sorted(gather_object(pairs))
+    sums: list[tuple[int, float, float]] = []
+    batches = iter(_batches(rows, pairs, tokens_per_batch))
+    done = 0
+    while batches_of_round := list(islice(batches, state.num_processes)):
+        watch(done)
+        done += sum(map(len, batches_of_round))
+        for indices in batches_of_round[state.process_index : state.process_index + 1]:
+            batch = collate([rows[index] for index in indices])
+            on_device = {
+                name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+            }
+            documents = by_document(token_log_probabilities(model, on_device), batch["document_lengths"])
+            of_documents = torch.stack([document.sum() for document in documents]).tolist()
+            sums += zip(indices, of_documents[0::2], of_documents[1::2], strict=True)
+    everything: list[tuple[int, float, float]] = sorted(gather_object(sums))
     return PairLogProbabilities(
         np.asarray([pair[1] for pair in everything], dtype=np.float32),
         np.asarray([pair[2] for pair in everything], dtype=np.float32),
+    )
+
+
+def _joined(parts: Sequence[PairLogProbabilities]) -> PairLogProbabilities:
+    return PairLogProbabilities(
+        np.concatenate([part.chosen for part in parts]), np.concatenate([part.rejected for part in parts])
     )
 
 
@@ -151,36 +191,6 @@ def _batches(rows: Dataset, indices: Sequence[int], tokens_per_batch: int) -> li
         batches[-1].append(index)
         room -= tokens
     return batches
-
-
-def save_reference(reference: ReferenceLogProbabilities, folder: Path) -> Path:
-    """Write `reference-<key>.safetensors` into `folder`; the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / file_name(reference.key)
-    tensors = {"train.chosen": reference.train.chosen, "train.rejected": reference.train.rejected}
-    if reference.test is not None:
-        tensors |= {"test.chosen": reference.test.chosen, "test.rejected": reference.test.rejected}
-    save_file(tensors, path, metadata={"format": FORMAT, "key": reference.key})
-    return path
-
-
-def file_name(key: str) -> str:
-    """The name of the file that holds the log-probabilities of `key`."""
-    return f"reference-{key}.safetensors"
-
-
-def load_reference(path: Path, key: str) -> ReferenceLogProbabilities:
-    """Read a stored file. Raises ValueError where it is of another key (another model, other pairs or numerics)."""
-    with safe_open(path, framework="numpy") as stored:
-        metadata = stored.metadata() or {}
-        if metadata.get("format") != FORMAT or metadata.get("key") != key:
-            raise ValueError(
-                f"{path} holds reference log-probabilities of {metadata.get('key')!r}, wanted were those of {key!r}; compute "
-                "them again"
-            )
-        found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    test = PairLogProbabilities(found["test.chosen"], found["test.rejected"]) if "test.chosen" in found else None
-    return ReferenceLogProbabilities(key, PairLogProbabilities(found["train.chosen"], found["train.rejected"]), test)
 
 
 def with_reference(rows: Dataset, reference: PairLogProbabilities | None) -> Dataset:

@@ -28,9 +28,8 @@ class TrainingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """sha256 of what it is."""
     data_folder: Path
     """What `services.training.data.prepare` left."""
-    reference_file: Path | None
-    """DPO: the reference log-probabilities, where they were computed before."""
     reference_key: str
+    """DPO: what the reference log-probabilities are stored under."""
     resume_folder: Path | None
     """A checkpoint, verified, to go on from."""
     work_folder: Path

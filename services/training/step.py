@@ -3,9 +3,7 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -24,6 +22,7 @@ from services.training.data.prepared import PreparedData, prepare
 from services.training.models.loading import give_pad_token, load_tokenizer
 from services.training.preflight import PreflightReport, run_preflight, this_device
 from services.training.processes import check_devices, run_training
+from services.training.reference import reference_key
 from services.training.registering import register
 from services.training.registration.hub import check_hub
 from services.training.request import TrainingOutcome, TrainingRequest
@@ -31,11 +30,10 @@ from services.training.results import training_outputs
 from services.training.telling import Tell
 from services.training.watching.stopping import StopRequest
 from shared.artifacts import open_store
-from shared.artifacts.layout import checkpoint_prefix, reference_object_key
-from shared.artifacts.protocol import ArtifactCorrupt, ObjectNotFound
+from shared.artifacts.layout import checkpoint_prefix
 from shared.domain.errors import InputRefused, StepInterrupted
 from shared.domain.ledger import Ledger
-from shared.domain.training import Method, TrainParameters, Tuning
+from shared.domain.training import TrainParameters
 from shared.settings import get_settings
 from shared.stages.protocol import InputObject, WholeContext, WholeResult
 from shared.stages.training_inputs import BASE_STAGE, UPLOAD_STAGE
@@ -139,11 +137,6 @@ class _Training:
             base=base_digest,
             world_size=self.parameters.processes,
         )
-        # A base in 4 bits is another model than the same base in full.
-        in_four_bits = self.parameters.tuning is Tuning.QLORA
-        reference_key = _digest(
-            base_digest, digests, self.parameters.precision, self.parameters.attention, in_four_bits
-        )
         resumed = self._resume_point(store, fingerprint)
         request = TrainingRequest(
             parameters=self.parameters.model_dump(mode="json"),
@@ -155,8 +148,7 @@ class _Training:
             base_name=_base_name(self.parameters),
             base_digest=base_digest,
             data_folder=self.work / "data",
-            reference_file=self._kept_reference(store, reference_key),
-            reference_key=reference_key,
+            reference_key=reference_key(self.parameters, base_digest, digests),
             resume_folder=resumed.folder,
             work_folder=self.work,
             output_folder=self.context.output_folder,
@@ -176,18 +168,6 @@ class _Training:
         if found.manifest is not None:
             self.tell.note(self.context.stage, f"goes on from the checkpoint of step {step}")
         return found
-
-    def _kept_reference(self, store: BlockingStore, key: str) -> Path | None:
-        """Reference log-probabilities that an earlier attempt or another training computed."""
-        if self.parameters.method is not Method.DPO:
-            return None
-        path = self.work / "reference.safetensors"
-        try:
-            path.write_bytes(store.get_bytes(reference_object_key(self.project_id, key)))
-        except (ObjectNotFound, ArtifactCorrupt):
-            return None
-        self.tell.note(self.context.stage, "took the reference log-probabilities from an earlier training")
-        return path
 
     def _finish(
         self,
@@ -259,7 +239,3 @@ def _ledger(data: PreparedData) -> Ledger:
 def _base_name(parameters: TrainParameters) -> str:
     base = parameters.base
     return str(base.hub or base.registry or base.folder or base.stage or base.random)
-
-
-def _digest(*parts: Any) -> str:
-    return sha256(msgspec.json.encode(parts)).hexdigest()

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -12,16 +14,21 @@ from shared.artifacts.protocol import ArtifactCorrupt, ObjectInfo, ObjectNotFoun
 from shared.domain.errors import MultifacetError
 
 _CHUNK_BYTES = 1 << 20
+_UNFINISHED_SECONDS = 86_400.0
+"""Nobody writes to an object for so long without a pause."""
 
 
 class DirectoryStore:
-    """Objects are written beside their place and renamed, so that a reader sees a whole object or none.
+    """Objects are written apart and renamed into their place, so that a reader sees a whole object or none. What a process that
+    was killed left unfinished is removed by whoever opens the store a day later.
 
     A file system keeps no media types: `media_type` is taken for the protocol's sake.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._unfinished = self.root / ".unfinished"
+        self._forget_unfinished()
 
     async def put_bytes(self, key: str, data: bytes, media_type: str = "application/octet-stream") -> StoredObject:  # noqa: ARG002
         return await asyncio.to_thread(self._put_bytes, key, data)
@@ -76,7 +83,15 @@ class DirectoryStore:
     def _new(self, key: str) -> tuple[Path, Path]:
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        return target, target.with_name(f".{target.name}.{uuid4().hex}")
+        self._unfinished.mkdir(exist_ok=True)
+        return target, self._unfinished / f".{uuid4().hex}"
+
+    def _forget_unfinished(self) -> None:
+        oldest = time.time() - _UNFINISHED_SECONDS
+        for path in self._unfinished.glob(".*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
 
     def _put_bytes(self, key: str, data: bytes) -> StoredObject:
         target, temporary = self._new(key)

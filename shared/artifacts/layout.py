@@ -72,9 +72,9 @@ def step_and_attempt(prefix: str, key: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def reference_object_key(project_id: str, key: str) -> str:
-    """Log-probabilities of the reference model of a training by DPO; `key` says of which model and rows."""
-    return f"cache/{project_id}/reference-log-probabilities/{key}.safetensors"
+def reference_part_key(project_id: str, key: str, part: str) -> str:
+    """A part of the log-probabilities of the reference model of a training by DPO; `key` says of which model and rows."""
+    return f"cache/{project_id}/reference-log-probabilities/{key}/{part}.safetensors"
 
 
 def part_name(shard: int) -> str:

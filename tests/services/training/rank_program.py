@@ -9,6 +9,7 @@ import torch
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from services.training import reference as reference_module
 from services.training.batches import PairCollator
 from services.training.fused_heads import end_scores, fuse_head, fuse_score, token_log_probabilities
 from services.training.models.loading import load_base
@@ -40,7 +41,7 @@ def train(case: str, processes: int, folder: Path, stop: int | None = None, resu
         data = TinyData(pair_rows(9), pair_rows(3, 1))
     reference = None
     if chosen.method == "dpo":
-        reference = compute_reference(chosen, loaded.model, data.train, data.test, device=torch.device("cpu"))
+        reference = compute_reference(loaded.model, data.train, data.test, device=torch.device("cpu"))
     callbacks = [] if stop is None else [StopAt(stop)]
     trainer = build_trainer(chosen, loaded.model, loaded.tokenizer, data, folder / case, callbacks, reference)
     trainer.train(resume_from_checkpoint=None if resume is None else str(folder / case / f"checkpoint-{resume}"))
@@ -73,6 +74,7 @@ def gradients_when_sharded(method: str, folder: Path) -> None:
 def main(processes: int, folder: Path) -> None:
     """Every case, DPO once more, stopped after two steps and resumed, and the heads under sharding."""
     assert running_processes() == processes
+    reference_module.PART_PAIRS = 4
     for case in CASES:
         train(case, processes, folder)
     train("dpo", processes, folder / "resumed", stop=2)

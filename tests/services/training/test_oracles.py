@@ -34,7 +34,7 @@ def rows_of(method: str) -> Dataset:
 
 def reference_of(data: TinyData) -> ReferenceLogProbabilities:
     """Of another model than the policy, so that the first loss is not log 2."""
-    return compute_reference(parameters("dpo"), loaded("sft", seed=1).model, data.train, data.test, device=CPU)
+    return compute_reference(loaded("sft", seed=1).model, data.train, data.test, device=CPU)
 
 
 def ours(method: str, folder: Path, model: LoadedModel, data: TinyData, **values: Any) -> Any:

@@ -38,7 +38,7 @@ def trainer(method: str, folder: Path, stop: int | None, **values: Any) -> Any:
     test = packed(supervised_rows(6, 1), 2) if method == "sft" else pair_rows(3, 1)
     reference = None
     if method == "dpo":
-        reference = compute_reference(chosen, loaded.model, rows, test, device=torch.device("cpu"))
+        reference = compute_reference(loaded.model, rows, test, device=torch.device("cpu"))
     callbacks = [] if stop is None else [StopAt(stop)]
     return build_trainer(chosen, loaded.model, loaded.tokenizer, TinyData(rows, test), folder, callbacks, reference)
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.training import processes, rank, step
+from services.training import processes, rank, reference, step
 from services.training.models.loading import load_base, load_tokenizer
 from services.training.preflight.memory import Device
 from services.training.request import TrainingRequest
@@ -130,6 +130,27 @@ def leaves(value: Any) -> Iterator[str]:
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from leaves(part)
+
+
+def test_a_stop_among_the_reference_log_probabilities_keeps_whole_parts(
+    trainings: Trainings, sft: tuple[WholeResult, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "PART_PAIRS", 4)
+    inputs = [*trainings.exports("dpo", 10), *trainings.base(sft[0])]
+
+    def parts() -> list[str]:
+        return [key for key in trainings.keys("cache/tests") if "train-00001" in key]
+
+    class AskedAfterAPart(step.StopRequest):
+        asked = property(lambda _: bool(parts()), lambda _self, _value: None)  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "StopRequest", AskedAfterAPart)
+        with pytest.raises(StepInterrupted, match=r"8 of 13 pairs of its reference"):
+            trainings.run(CHAIN, "dpo", inputs, job_id="job_4")
+    assert ("reference log-probabilities", 4, 13) in [(note, done, of) for done, of, note in trainings.told.progress]
+    trainings.run(CHAIN, "dpo", [*trainings.exports("dpo", 10), *trainings.base(sft[0])], job_id="job_4")
+    assert "computed the reference log-probabilities of 5 of 13 pairs; the others were stored" in trainings.told.notes
 
 
 def test_a_dry_run_shows_the_rows_and_makes_no_model(trainings: Trainings) -> None:

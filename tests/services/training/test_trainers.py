@@ -27,7 +27,7 @@ def run(method: str, folder: Path, test_rows: int = 0, **values: Any) -> Any:
     data = TinyData(rows, test if test_rows else None)
     reference = None
     if method == "dpo":
-        reference = compute_reference(chosen, loaded.model, data.train, data.test, device=CPU)
+        reference = compute_reference(loaded.model, data.train, data.test, device=CPU)
     return build_trainer(chosen, loaded.model, loaded.tokenizer, data, folder, [], reference)
 
 

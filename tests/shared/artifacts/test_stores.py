@@ -1,5 +1,7 @@
 """One contract, both stores."""
 
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,3 +83,13 @@ async def test_a_directory_store_never_leaves_its_folder(tmp_path: Path, key: st
     store = DirectoryStore(tmp_path / "objects")
     with pytest.raises(ObjectNotFound):
         await store.put_bytes(key, b"x")
+
+
+def test_a_directory_store_forgets_what_a_killed_process_left_unfinished_a_day_ago(tmp_path: Path) -> None:
+    unfinished = tmp_path / "objects" / ".unfinished"
+    unfinished.mkdir(parents=True)
+    for name, age in ((".old", 90_000), (".new", 60)):
+        (unfinished / name).write_bytes(b"half")
+        os.utime(unfinished / name, (time.time() - age,) * 2)
+    DirectoryStore(tmp_path / "objects")
+    assert [path.name for path in unfinished.iterdir()] == [".new"]

@@ -72,6 +72,13 @@ class Problem(MultifacetError):
         self.extensions = dict(extensions or {})
 
 
+_WORDS = {
+    "extra_forbidden": "there is no option of this name here; check its spelling",
+    "missing": "this is required and was not given",
+}
+"""In place of pydantic's words for faults whose place says the most."""
+
+
 class BodyTooLarge(HTTPException):
     """413, raised while a body is read: FastAPI lets only its own exceptions through its parsing."""
 
@@ -147,7 +154,7 @@ def refuse_validation(error: RequestValidationError) -> Problem:
             continue
         if place == "body":
             inside = _path_within(error.body, inside, missing=fault["type"] == "missing")
-        text = fault["msg"].removeprefix("Value error, ")
+        text = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         faults.append({"in": place, "pointer": pointer_of(inside), "detail": text + _seen(fault, inside)})
     first = faults[0] if faults else {"pointer": "", "detail": "the request cannot be read"}
     where = f" at {first['pointer']}" if first["pointer"] else ""

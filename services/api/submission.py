@@ -213,6 +213,8 @@ async def _uploaded(state: ApiState, project_id: str, file_id: str, pointer: str
         file = await FileRepository(session).get(project_id, file_id)
     if file is None:
         raise InputRefused(
-            f"there is no uploaded file {file_id!r}; POST it to /v1/files and set the id it returns", pointer
+            f"there is no uploaded file {file_id!r}; POST it to /v1/files and set the id it returns, or write "
+            "upload:<file name> and give `multifacet submit` its path by --upload",
+            pointer,
         )
     return file

@@ -44,7 +44,8 @@ def demo_spec(client: ApiClient, instructions: Path | None, chosen: dict[str, st
         # A tiny model with random weights: it shows that training runs, and learns next to nothing.
         "train": [
             {"preset": "smoke-cpu", "name": "sft"},
-            {"preset": "smoke-cpu", "name": "dpo", "method": "dpo", "base": {"stage": "sft"}},
+            # As many pairs as its 20 steps of two take: the reference model reads every pair there is.
+            {"preset": "smoke-cpu", "name": "dpo", "method": "dpo", "base": {"stage": "sft"}, "maximum_rows": 40},
         ],
     }
     # The simulator judges for nothing; a real judge is for the user to choose and to pay.

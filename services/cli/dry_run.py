@@ -58,7 +58,8 @@ def submit_dry_run(
 
 def as_dry_run(body: dict[str, Any]) -> dict[str, Any]:
     """A copy of a spec whose trainings are dry runs. A dry run leaves no model, so a training that starts from an earlier one
-    of the job takes that one's base: tokenizer and chat template of both are the same."""
+    of the job takes that one's base: tokenizer and chat template of both are the same (but for a base with random weights,
+    whose tokenizer is made of the rows)."""
     body = deepcopy(body)
     body["name"] = f"dry run of {body.get('name', 'a collection')}"[:120]
     bases: dict[str, Any] = {}

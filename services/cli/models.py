@@ -18,6 +18,9 @@ from shared.pages.trainings import base_text, count_text, data_text, ends_of, me
 app = typer.Typer(help="What trainings made.")
 _console = Console(soft_wrap=True)
 
+WIDE = 110
+"""Characters of a terminal from which on the list also shows sizes and times."""
+
 ModelId = Annotated[str, typer.Argument(help="id of the model, as `multifacet models` lists it")]
 
 
@@ -28,17 +31,17 @@ def models(
     """The newest registered models."""
     if context.invoked_subcommand is not None:
         return
-    table = Table(Column("id", no_wrap=True), "name", "method", "tuning", "parameters", "loss", "created")
+    wide = _console.width >= WIDE
+    more = ("parameters", "created") if wide else ()
+    table = Table(Column("id", no_wrap=True), "name", "what", "loss", *more)
     for model in ApiClient().get("/v1/registry/models", limit=limit)["items"]:
         training, held_out = ends_of(model["metrics"])
         table.add_row(
             model["id"],
             escape(model["name"]),
-            model["method"],
-            model["tuning"] + (" (adapters alone)" if model["adapter_only"] else ""),
-            count_text(model["parameter_count"]),
+            f"{model['method']}, {model['tuning']}" + (", adapters alone" if model["adapter_only"] else ""),
             metric_text("loss", {**training, **held_out}.get("loss")),
-            clock(model["created_at"]),
+            *((count_text(model["parameter_count"]), clock(model["created_at"])) if wide else ()),
         )
     _console.print(table)
     if not table.row_count:

@@ -25,6 +25,7 @@ _METRICS = {
     "tokens_per_second": ("tokens per second", ",.0f"),
     "mfu": ("share of the device's arithmetic (MFU)", ".1%"),
     "memory_bytes": ("memory", "bytes"),
+    "model_flops": ("operations that the steps needed (FLOP)", ".3g"),
     "epoch": ("epochs", ".2f"),
     "tokens": ("tokens", ",.0f"),
     "seconds": ("seconds", ",.0f"),

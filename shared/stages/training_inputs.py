@@ -65,7 +65,8 @@ async def find_file_of_data(
     file = await FileRepository(session).get(project_id, file_id)
     if file is None:
         raise InputRefused(
-            f"there is no uploaded file {file_id!r}; POST it to /v1/files and set the id it returns",
+            f"there is no uploaded file {file_id!r}; POST it to /v1/files and set the id it returns, or write "
+            "upload:<file name> and give `multifacet submit` its path by --upload",
             f"{pointer}/data/file",
         )
     return file

@@ -72,9 +72,23 @@ async def main() -> None:
         print(f"{info.size:>9}  {info.key.split(sys.argv[1] + '/')[1]}")
     names = [info.key for info in mine]
     for wanted in ("manifest.json", "report", "exports/dpo/train", "exports/rm/train", "collection/train", "README.md",
-                   "model/model.safetensors", "preview.html", "metrics.jsonl"):
+                   "sft/model/model", "sft/preview", "sft/metrics"):
         assert any(wanted in name for name in names), f"no {wanted} among the objects"
 
 asyncio.run(main())
 P
+
+echo "== the model that it registered"
+curl --silent --show-error --fail "${auth[@]}" "$base/v1/registry/models?job=$job" >"$work/models.json"
+model=$(python3 -c 'import json,sys; (found,) = json.load(open(sys.argv[1]))["items"]; print(found["id"])' "$work/models.json")
+curl --silent --show-error --fail "${auth[@]}" "$base/v1/registry/models/$model" >"$work/model.json"
+weights=$(python3 - "$work/model.json" <<'P'
+import json, sys
+files = {file["name"]: file for file in json.load(open(sys.argv[1]))["files"]}
+print(files["model/model.safetensors"]["id"], files["model/model.safetensors"]["sha256"])
+P
+)
+curl --silent --show-error --fail "${auth[@]}" "$base/v1/artifacts/${weights% *}/content" >"$work/model.safetensors"
+echo "${weights#* }  $work/model.safetensors" | sha256sum --check --quiet
+echo "$model: $(stat --format %s "$work/model.safetensors") bytes of weights, as registered"
 echo "1 passed, 0 failed"

@@ -30,9 +30,9 @@ def make_preview(parameters: TrainParameters, tokenizer: Any, data: PreparedData
             name=name,
             length=len(ids),
             loss_tokens=sum(mask),
-            tokens=_shown(spelling.tokens(ids, mask), sum(not one for one in mask)),
+            tokens=_shown(spelling.tokens(ids, mask), prompt),
         )
-        for name, ids, mask in _chosen(data, parameters.method)
+        for name, ids, mask, prompt in _chosen(data, parameters.method)
     ]
     return Preview(
         method=parameters.method.value,
@@ -47,8 +47,8 @@ def make_preview(parameters: TrainParameters, tokenizer: Any, data: PreparedData
     )
 
 
-def _chosen(data: PreparedData, method: Method) -> Iterator[tuple[str, list[int], list[bool]]]:
-    """(name, token ids, mask) of rows spread over the data; of a pack one row, of a pair both sides."""
+def _chosen(data: PreparedData, method: Method) -> Iterator[tuple[str, list[int], list[bool], int]]:
+    """(name, token ids, mask, length of the prompt) of rows spread over the data; of a pack one row, of a pair both sides."""
     count = len(data.train)
     for number in np.unique(np.linspace(0, count - 1, min(SHOWN_ROWS, count)).astype(int)).tolist():
         row = data.train[number]
@@ -56,7 +56,10 @@ def _chosen(data: PreparedData, method: Method) -> Iterator[tuple[str, list[int]
             for side in ("chosen", "rejected"):
                 reply = row[f"{side}_ids"]
                 prompt = row["prompt_ids"]
-                yield f"pair {number}, {side}", prompt + reply, [False] * len(prompt) + [True] * len(reply)
+                # ORPO learns the prompt of the chosen side too, but for its first token, which nothing predicts.
+                learnt = method is Method.ORPO and side == "chosen"
+                mask = [learnt and place > 0 for place in range(len(prompt))] + [True] * len(reply)
+                yield f"pair {number}, {side}", prompt + reply, mask, len(prompt)
             continue
         start, stop, name = 0, len(row["input_ids"]), f"row {number}"
         if lengths := row.get("seq_lengths"):
@@ -64,7 +67,7 @@ def _chosen(data: PreparedData, method: Method) -> Iterator[tuple[str, list[int]
             start = sum(lengths[:place])
             stop, name = start + lengths[place], f"pack {number}, row {place + 1} of {len(lengths)}"
         mask = [label != IGNORED for label in row["labels"][start:stop]]
-        yield name, row["input_ids"][start:stop], mask
+        yield name, row["input_ids"][start:stop], mask, mask.count(False)
 
 
 class _Spelling:

@@ -113,6 +113,13 @@ class MetricsRecorder(ResumableCallback):
             file.write(_line(row))
         self._send(row, state, at_once=is_evaluation or row.get("loss") is None)
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The time left is that of the steps; without a word, the evaluation behind the last one looks like a standstill.
+        if state.is_world_process_zero:
+            self._progress(state.global_step, state.max_steps, "evaluating on held-out rows")
+
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._mark = self._clock()
 

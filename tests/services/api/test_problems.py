@@ -78,6 +78,13 @@ async def test_all_faults_are_told_at_once(client: httpx2.AsyncClient) -> None:
     pointers = ["/seed", "/augment/quality_retries", "/unknown"]
     body = assert_problem(await client.post("/v1/jobs", json=spec), 422, "invalid_request", pointers)
     assert "seen: 99" in next(e["detail"] for e in body["errors"] if e["pointer"] == "/augment/quality_retries")
+    assert "no option of this name" in next(e["detail"] for e in body["errors"] if e["pointer"] == "/unknown")
+
+
+async def test_what_is_missing_is_told_as_such(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", json={**SPEC, "train": [{"method": "sft"}]})
+    body = assert_problem(answer, 422, "invalid_request", ["/train/0/base"])
+    assert "required and was not given" in body["errors"][0]["detail"]
 
 
 async def test_an_unexpected_error_tells_nothing(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:

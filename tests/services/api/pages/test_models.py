@@ -69,6 +69,7 @@ async def test_a_model_links_its_job_its_data_its_base_and_its_files(
     for link in (f"/jobs/{job.id}", f"/jobs/{job.id}/data", f"/models/{models['sft']}"):
         assert f'href="{link}"' in page
     assert f"base: {{registry: {models['dpo']}}}" in page
+    assert f"multifacet models pull {models['dpo']} FOLDER" in page
     async with state.transaction() as session:
         files = await ArtifactRepository(session).list(job.project_id, job.id, stage="dpo")
     shown = {item.name for item in files if f"/v1/artifacts/{item.id}/content" in page}

@@ -9,8 +9,10 @@ import msgspec
 import orjson
 import pytest
 
+from services.training.batches import PairCollator
 from services.training.chat_template import install
 from services.training.data.prepared import PreparedData, prepare
+from services.training.data.tokens import IGNORED
 from services.training.preflight import Device, PreflightReport, run_preflight
 from services.training.preflight.preview import SHOWN_TOKENS
 from shared.artifacts.directory import DirectoryStore
@@ -190,6 +192,17 @@ def test_both_sides_of_a_pair_are_shown(tmp_path: Path) -> None:
     names = [row.name for row in preview(tmp_path).rows]
     assert names[:2] == ["pair 0, chosen", "pair 0, rejected"]
     assert "".join(token.text for token in preview(tmp_path).rows[1].tokens if token.in_loss) == " no</s>"
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_the_prompt_of_the_chosen_side_is_marked_where_its_likelihood_is_learnt(tmp_path: Path, method: str) -> None:
+    run(tmp_path, parameters(method), pairs())
+    chosen, rejected = preview(tmp_path).rows[:2]
+    (tmp_path / "again").mkdir()
+    row = prepared(tmp_path / "again", parameters(method), pairs()).train[0]
+    labels = PairCollator(learns_prompts=method == "orpo")([row])["labels"][0].tolist()
+    assert [token.in_loss for token in (*chosen.tokens, *rejected.tokens)] == [label != IGNORED for label in labels]
+    assert any(token.in_loss for token in chosen.tokens[:4]) is (method == "orpo")
 
 
 def test_of_a_long_row_the_middle_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -139,6 +139,15 @@ def test_progress_says_loss_speed_and_time_left(tmp_path: Path) -> None:
     assert scene.notes[-1] == (1, 101, "loss 1.250, 12,345 tokens/s, 3 min left")
 
 
+def test_progress_says_when_it_evaluates(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, state=TrainerState(max_steps=101, stateful_callbacks={}))
+    scene.step()
+    scene.recorder.on_prediction_step(scene.arguments, scene.state, scene.control)
+    assert scene.notes[-1] == (1, 101, "evaluating on held-out rows")
+    scene.step()
+    assert "loss" in scene.notes[-1][2]
+
+
 def test_after_a_resume_no_step_appears_twice_and_time_and_tokens_go_on(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "first")
     for _ in range(4):

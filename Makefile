@@ -78,7 +78,11 @@ serve: environment ## the whole system on this machine, until Ctrl-C
 # ---- development ---------------------------------------------------------------------------------------------------
 .PHONY: test
 test: environment $(BIN)/.dev ## all tests but the long suites
-	@$(RUN) pytest -n 2 --dist loadscope
+	@$(RUN) pytest -n 2 --dist loadscope -m "not long"
+
+.PHONY: test-long
+test-long: environment $(BIN)/.dev ## the suites that take minutes each: trainings that are killed and stopped
+	@$(RUN) pytest -m long
 
 .PHONY: lint
 lint: $(BIN)/.dev ## ruff, mypy --strict, import-linter

@@ -20,7 +20,7 @@ from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Job
 from tests.support.control_plane import PROJECT, ControlPlane
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 STEPS = 24
 EVERY = 3

@@ -43,9 +43,16 @@ def demo_spec(client: ApiClient, instructions: Path | None, chosen: dict[str, st
         "splits": {"test_share": 0.2},
         # A tiny model with random weights: it shows that training runs, and learns next to nothing.
         "train": [
-            {"preset": "smoke-cpu", "name": "sft"},
+            {"preset": "smoke-cpu", "name": "sft", "maximum_test_rows": 20},
             # As many pairs as its 20 steps of two take: the reference model reads every pair there is.
-            {"preset": "smoke-cpu", "name": "dpo", "method": "dpo", "base": {"stage": "sft"}, "maximum_rows": 40},
+            {
+                "preset": "smoke-cpu",
+                "name": "dpo",
+                "method": "dpo",
+                "base": {"stage": "sft"},
+                "maximum_rows": 40,
+                "maximum_test_rows": 20,
+            },
         ],
     }
     # The simulator judges for nothing; a real judge is for the user to choose and to pay.

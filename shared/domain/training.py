@@ -115,6 +115,10 @@ class TrainParameters(TrainingModel):
     )
     maximum_rows: int | None = Field(default=None, ge=1, description="train on so many rows, drawn by seed")
 
+    maximum_test_rows: int | None = Field(
+        default=None, ge=1, description="evaluate on so many of the test rows, drawn by seed; null: on all"
+    )
+
     tuning: Tuning = Tuning.FULL
     lora: LoraParameters = LoraParameters()
 
@@ -218,6 +222,8 @@ class TrainParameters(TrainingModel):
             raise ValueError(f"beta is for dpo and orpo; leave it out for {self.method.value}")
         if self.evaluate_every_steps is not None and self.data.file is not None:
             raise ValueError("an uploaded file has no test split to evaluate on; leave evaluate_every_steps out")
+        if self.maximum_test_rows is not None and self.data.file is not None:
+            raise ValueError("an uploaded file has no test split to evaluate on; leave maximum_test_rows out")
         if self.dry_run and self.push_to_hub is not None:
             raise ValueError("a dry run makes no model to push; leave push_to_hub out, or dry_run")
         if self.tuning is not Tuning.FULL and not self.lora.merge and self.method is Method.REWARD:

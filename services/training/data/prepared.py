@@ -45,7 +45,7 @@ def prepare(
     """Read, draw, tokenise and pack the rows of a training. The same parameters, tokenizer and files give the same tokens.
 
     `tokenizer` has its chat template installed. All files lie below `folder`. `maximum_rows` and `one_message_per_instruction`
-    hold for training alone; test rows are lost for the same reasons and counted, but never end the training.
+    hold for training alone, `maximum_test_rows` for the test rows; test rows are lost for the same reasons and counted, but never end the training.
     Raises InputRefused for files that cannot be read, columns of another method, no rows, or more rows lost than
     `maximum_lost_share`.
     """
@@ -64,7 +64,9 @@ def prepare(
     test_counts = test = None
     test_data = open_data(test_path, parameters.method, "test") if test_path is not None else None
     if test_data is not None:
-        everything = parameters.model_copy(update={"maximum_rows": None, "one_message_per_instruction": False})
+        everything = parameters.model_copy(
+            update={"maximum_rows": parameters.maximum_test_rows, "one_message_per_instruction": False}
+        )
         test_counts = _tokenise(test_data, everything, encoder, tokenizer, folder, "test", progress)
         test = _dataset(parameters, folder, "test")[0] if test_counts.kept else None
     longest, longest_loss = _longest(train, parameters.method)

@@ -1,0 +1,34 @@
+"""The specs that docs/training.md shows are ones that a job takes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.cli.dry_run import as_dry_run
+from shared.domain.jobs import JobSpec
+from shared.domain.training_presets import training_preset_names
+
+PAGE = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+SPECS: list[dict[str, Any]] = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+COLLECTION = {"sources": [{"bundled": "demo"}], "teacher": {"provider": "simulator", "model": "simulator-small"}}
+
+
+@pytest.mark.parametrize("number", range(len(SPECS)))
+def test_every_spec_that_is_shown_is_accepted_and_so_is_its_dry_run(number: int) -> None:
+    spec = SPECS[number] | (COLLECTION if "name" not in SPECS[number] else {})
+    assert JobSpec.model_validate(spec).train
+    assert all(training.dry_run for training in JobSpec.model_validate(as_dry_run(spec)).train)
+
+
+def test_all_chains_of_the_page_are_there() -> None:
+    methods = {tuple(t.method.value for t in JobSpec.model_validate(spec | COLLECTION).train) for spec in SPECS}
+    assert {("sft",), ("sft", "dpo"), ("orpo",), ("sft", "rm", "rm")} <= methods
+
+
+def test_the_table_of_presets_has_them_all() -> None:
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \| .* \| .*GiB|^\| `(smoke-cpu)`", PAGE, re.MULTILINE)) == {
+        (name, "") if name != "smoke-cpu" else ("", name) for name in training_preset_names()
+    }

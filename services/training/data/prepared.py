@@ -45,7 +45,8 @@ def prepare(
     """Read, draw, tokenise and pack the rows of a training. The same parameters, tokenizer and files give the same tokens.
 
     `tokenizer` has its chat template installed. All files lie below `folder`. `maximum_rows` and `one_message_per_instruction`
-    hold for training alone, `maximum_test_rows` for the test rows; test rows are lost for the same reasons and counted, but never end the training.
+    hold for training alone, `maximum_test_rows` for the test rows; these are lost for the same reasons and counted, but
+    never end the training.
     Raises InputRefused for files that cannot be read, columns of another method, no rows, or more rows lost than
     `maximum_lost_share`.
     """

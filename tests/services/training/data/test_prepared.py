@@ -186,6 +186,13 @@ def test_columns_of_another_method_are_refused(tmp_path: Path) -> None:
         prepared(tmp_path, sft_rows(3), "dpo")
 
 
+def test_test_rows_are_drawn_by_their_own_number(tmp_path: Path) -> None:
+    limits = {"maximum_rows": 7, "maximum_test_rows": 3, "packing": False}
+    data = prepared(tmp_path, sft_rows(20), test=sft_rows(12), **limits)
+    assert data.test is not None
+    assert (len(data.train), len(data.test)) == (7, 3)
+
+
 def test_one_message_per_instruction_keeps_one_row_of_each_prompt_by_seed(tmp_path: Path) -> None:
     rows = [
         {"system": f"Person {facet}", "prompt": f"Question {number}", "output": "yes"}

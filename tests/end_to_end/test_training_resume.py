@@ -89,7 +89,9 @@ class Attacked:
     def worker(self, **environment: str) -> "subprocess.Popen[bytes]":
         return self.plane.start(
             "shared.stages.worker", "--roles", "training,curation",
-            "--handlers", "training=tests.support.paced_training", OMP_NUM_THREADS="1", **environment,
+            "--handlers", "training=tests.support.paced_training", OMP_NUM_THREADS="1",
+            # Each attempt imports everything anew: compiled once, also where the environment keeps no bytecode.
+            PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(self.plane.folder / "bytecode"), **environment,
         )  # fmt: skip
 
     def checkpoints(self, job: Job) -> dict[str, bool]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -80,3 +81,16 @@ def test_a_process_knows_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "2")
     assert (running_processes(), is_first()) == (3, False)
+
+
+def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
+    orphan = (
+        "import os, time; from services.training.ranks import end_with_parent; end_with_parent(); "
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {orphan!r}], start_new_session=True)"
+    with subprocess.Popen([sys.executable, "-c", launcher], cwd=ROOT, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        process = psutil.Process(int(started.stdout.readline()))
+        started.kill()
+        assert not psutil.wait_procs([process], 10)[1]

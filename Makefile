@@ -8,6 +8,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 
+# Bytecode is kept inside the environment: each training's process would else spend 13 s on compiling what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/bytecode
+
 # Torch is installed first, in the build that fits the machine: TORCH_INDEX is the address of an index with other builds than the
 # configured one gives, such as PyTorch's own of builds without CUDA.
 TORCH       ?= torch==2.13.0
@@ -81,7 +85,7 @@ test: environment $(BIN)/.dev ## all tests but the long suites
 	@$(RUN) pytest -n 2 --dist loadscope -m "not long"
 
 .PHONY: test-long
-test-long: environment $(BIN)/.dev ## the suites that take minutes each: trainings that are killed and stopped
+test-long: environment $(BIN)/.dev ## the suites that take minutes each: trainings killed, stopped, chained, in two processes
 	@$(RUN) pytest -m long
 
 .PHONY: lint

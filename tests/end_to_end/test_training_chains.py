@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from services.cli.pull import pull_job
 from tests.end_to_end.conftest import Driver
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 SECONDS = 300
 """A training starts by importing its libraries, which takes long on a busy machine."""

@@ -15,7 +15,7 @@ from shared.domain.errors import StepInterrupted
 from tests.services.training.step_support import Trainings, running_trainings, training
 
 # The processes start and import everything twice; on a busy machine that takes a while.
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[3]
 STEPS = 12

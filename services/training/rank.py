@@ -215,6 +215,7 @@ def _outcome(
         world_size=parameters.processes,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         trained_parameters=trained,
+        resumed_from=watchers.recorder.resumed_from,
         final=training[-1] if training else {},
         evaluation={
             name.removeprefix("eval_"): value

@@ -17,12 +17,8 @@ _LOOK_SECONDS = 0.5
 
 
 def launch_command(processes: int, module: str, arguments: Sequence[str]) -> list[str]:
-    """The command that runs `python -m module arguments` in so many processes on this machine.
-
-    One process is started directly. Several get a launcher above them, which ends all when one fails and passes SIGTERM on.
-    """
-    if processes == 1:
-        return [sys.executable, "-m", module, *arguments]
+    """The command that runs `python -m module arguments` in several processes on this machine, below a launcher that ends all
+    when one fails."""
     return [
         sys.executable,
         "-m",
@@ -38,7 +34,7 @@ def launch_command(processes: int, module: str, arguments: Sequence[str]) -> lis
 
 def launch_environment(processes: int, environment: dict[str, str]) -> dict[str, str]:
     """`environment` with what the processes need: cores shared out evenly, unless somebody said how many threads to take."""
-    if processes == 1 or "OMP_NUM_THREADS" in environment:
+    if "OMP_NUM_THREADS" in environment:
         return environment
     return {**environment, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
 

@@ -7,6 +7,7 @@ import msgspec
 
 from services.training.registration.saving import SavedModel
 from shared.domain.training import TrainParameters
+from shared.stages.path_json import decode, encode
 
 REQUEST_FILE = "training-request.json"
 OUTCOME_FILE = "training-outcome.json"
@@ -60,6 +61,8 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
     world_size: int
     device: str
     trained_parameters: int
+    resumed_from: list[int]
+    """Steps of the checkpoints that the training went on from, over all attempts."""
     final: dict[str, float | None]
     """The last row of the training's metrics."""
     evaluation: dict[str, float | None]
@@ -87,26 +90,14 @@ class RankAnswer(msgspec.Struct, frozen=True):
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
     scratch = path.with_name(f"{path.name}.part")
-    scratch.write_bytes(msgspec.json.encode(value, enc_hook=_encode))
+    scratch.write_bytes(encode(value))
     scratch.rename(path)
 
 
 def read_request(folder: Path) -> TrainingRequest:
-    return msgspec.json.decode((folder / REQUEST_FILE).read_bytes(), type=TrainingRequest, dec_hook=_decode)
+    return decode((folder / REQUEST_FILE).read_bytes(), TrainingRequest)
 
 
 def read_answer(folder: Path) -> RankAnswer:
     """Raises FileNotFoundError where no process answered."""
-    return msgspec.json.decode((folder / OUTCOME_FILE).read_bytes(), type=RankAnswer, dec_hook=_decode)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form here")
-
-
-def _decode(type_: type, value: Any) -> Any:
-    if issubclass(type_, Path):
-        return type_(value)
-    raise NotImplementedError(f"{type_.__name__} has no JSON form here")
+    return decode((folder / OUTCOME_FILE).read_bytes(), RankAnswer)

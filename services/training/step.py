@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from services.training.base_model import digest_of_base, place_base
 from services.training.chat_template import install
 from services.training.checkpoints.blocking_store import BlockingStore
-from services.training.checkpoints.finding import ResumePoint, fetch_newest
+from services.training.checkpoints.finding import fetch_newest
 from services.training.checkpoints.manifest import fingerprint_of
 from services.training.data.prepared import PreparedData, prepare
 from services.training.models.loading import give_pad_token, load_tokenizer
@@ -98,13 +98,13 @@ class _Training:
             )
         self._stop_if_asked()
         with BlockingStore(open_store(self.settings)) as store:
-            request, resumed = self._request(store, base, data, report)
+            request = self._request(store, base, data, report)
             self._stop_if_asked()
             outcome = run_training(request, self.work / "processes", self.stop, self.tell)
             if outcome.stopped:
                 kept = "is stored" if outcome.checkpoint_stored else "could not be stored in time"
                 raise StepInterrupted(f"the training stopped at step {outcome.steps}; its checkpoint {kept}")
-            return self._finish(request, outcome, data, resumed)
+            return self._finish(request, outcome, data)
 
     def _prepare(self, base: Path, train_file: Path, test_file: Path | None) -> tuple[PreparedData, PreflightReport]:
         tokenizer = load_tokenizer(base)
@@ -127,7 +127,7 @@ class _Training:
 
     def _request(
         self, store: BlockingStore, base: Path, data: PreparedData, report: PreflightReport
-    ) -> tuple[TrainingRequest, ResumePoint]:
+    ) -> TrainingRequest:
         base_digest = digest_of_base(base)
         counts = data.counts
         digests = [counts.train.digest, None if counts.test is None else counts.test.digest]
@@ -137,8 +137,7 @@ class _Training:
             base=base_digest,
             world_size=self.parameters.processes,
         )
-        resumed = self._resume_point(store, fingerprint)
-        request = TrainingRequest(
+        return TrainingRequest(
             parameters=self.parameters.model_dump(mode="json"),
             project_id=self.project_id,
             job_id=self.context.job_id,
@@ -149,16 +148,16 @@ class _Training:
             base_digest=base_digest,
             data_folder=self.work / "data",
             reference_key=reference_key(self.parameters, base_digest, digests),
-            resume_folder=resumed.folder,
+            resume_folder=self._resume_folder(store, fingerprint),
             work_folder=self.work,
             output_folder=self.context.output_folder,
             fingerprint=fingerprint,
             recompute=bool(report.recompute),
             finish_seconds=self.settings.cancel_grace_seconds,
         )
-        return request, resumed
 
-    def _resume_point(self, store: BlockingStore, fingerprint: str) -> ResumePoint:
+    def _resume_folder(self, store: BlockingStore, fingerprint: str) -> Path | None:
+        """Where the checkpoint to go on from was put; None to begin at the first step."""
         prefix = checkpoint_prefix(self.project_id, self.context.job_id, self.context.stage)
         found = fetch_newest(store, prefix, fingerprint, self.work / "resumed")
         for refused in found.refused:
@@ -167,15 +166,9 @@ class _Training:
         self.context.starts_from(f"step {step}")
         if found.manifest is not None:
             self.tell.note(self.context.stage, f"goes on from the checkpoint of step {step}")
-        return found
+        return found.folder
 
-    def _finish(
-        self,
-        request: TrainingRequest,
-        outcome: TrainingOutcome,
-        data: PreparedData,
-        resumed: ResumePoint,
-    ) -> WholeResult:
+    def _finish(self, request: TrainingRequest, outcome: TrainingOutcome, data: PreparedData) -> WholeResult:
         self.context.progress(outcome.steps, outcome.steps, "saving the model")
         registration, pushed = register(self.context, self.parameters, request, outcome, data)
         if pushed is not None:
@@ -193,7 +186,7 @@ class _Training:
             "seconds": outcome.seconds,
             "world_size": outcome.world_size,
             "device": outcome.device,
-            "resumed_from": [] if resumed.manifest is None else [resumed.manifest.step],
+            "resumed_from": outcome.resumed_from,
             "final": outcome.final,
             "evaluation": outcome.evaluation,
         }

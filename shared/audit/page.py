@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from shared.audit.findings import VERDICT_WORDS, Finding, Verdict, why_no_interval
 from shared.audit.measures.pair_orders import BOTH_ORDERS
 from shared.audit.run import Audit, Comparison
-from shared.pages import report_style
+from shared.pages import page_environment, report_style
 from shared.statistics.intervals import Interval
 
 BAR_WIDTH = 160
@@ -77,13 +77,7 @@ def bar(interval: Interval | None) -> dict[str, float] | None:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("shared.audit", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("shared.audit")
     filters: dict[str, Any] = {
         "count": lambda number: f"{number:,}",
         "figure": figure_text,

@@ -1,8 +1,9 @@
-"""What pages that are one file have in common: the stylesheet."""
+"""What pages that are one file have in common: how their templates are read, and the stylesheet."""
 
 from functools import cache
 from importlib.resources import files
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
@@ -10,3 +11,14 @@ from markupsafe import Markup
 def report_style() -> Markup:
     """The stylesheet of reports, as the content of a `<style>` element."""
     return Markup(files("shared.pages").joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - package data
+
+
+def page_environment(package: str) -> Environment:
+    """Templates of a package's folder `templates`: every text of the data is escaped, and a missing name is an error."""
+    return Environment(
+        loader=PackageLoader(package, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

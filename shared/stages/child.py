@@ -22,6 +22,7 @@ from shared.domain.ledger import Ledger
 from shared.domain.taxonomy import Taxonomy
 from shared.settings import get_settings
 from shared.stages.child_lines import LineWriter
+from shared.stages.path_json import decode, encode
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 from shared.telemetry.logs import configure_logging, error_place, step_context
 
@@ -65,25 +66,12 @@ class ChildAnswer(msgspec.Struct, frozen=True):
     error: ChildError | None = None
 
 
-def encode(value: Any) -> bytes:
-    """JSON with paths as text."""
-    return msgspec.json.encode(value, enc_hook=_encode_path)
-
-
-def decode_request(data: bytes) -> ChildRequest:
-    return msgspec.json.decode(data, type=ChildRequest, dec_hook=_decode_path)
-
-
-def decode_answer(data: bytes) -> ChildAnswer:
-    return msgspec.json.decode(data, type=ChildAnswer, dec_hook=_decode_path)
-
-
 def main(folder: Path) -> None:
     """Run the step that `folder` asks for. Exit status 0 means that an answer was written, whatever it says."""
     lines = LineWriter(_take_standard_output())
     threading.Thread(target=_end_with_worker, daemon=True).start()
     configure_logging(get_settings(), "step")
-    request = decode_request((folder / REQUEST_FILE).read_bytes())
+    request = decode((folder / REQUEST_FILE).read_bytes(), ChildRequest)
     with step_context(
         job_id=request.job_id, stage=request.stage, step_id=request.step_id, attempt_id=request.attempt_id
     ):
@@ -163,18 +151,6 @@ def _end_with_worker() -> None:
     while os.read(0, 1024):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _encode_path(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form here")
-
-
-def _decode_path(type_: type, value: Any) -> Any:
-    if issubclass(type_, Path):
-        return type_(value)
-    raise NotImplementedError(f"{type_.__name__} has no JSON form here")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from shared.domain.models import ModelRegistration
 from shared.metadata.repositories.events import NewEvent
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
-from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest, decode_answer, encode
+from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest
 from shared.stages.child_lines import EventLine, Line, ProgressLine, StartLine, decode_line
 from shared.stages.job_data import JobData
 from shared.stages.outputs import upload_outputs
+from shared.stages.path_json import decode, encode
 from shared.stages.protocol import InputObject, InputReference, WholeResult, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped
 
@@ -240,7 +241,7 @@ def _result(status: int, folder: Path, start: str | None, signalled: bool) -> Wh
             _log.warning("child_ended_by_its_stop", status=status)
             raise StepStopped
         raise ChildCrashed(_from_where(f"signal {-status}" if status < 0 else f"exit status {status}", start))
-    answer: ChildAnswer = decode_answer(path.read_bytes())
+    answer = decode(path.read_bytes(), ChildAnswer)
     if answer.result is not None:
         return answer.result
     error = answer.error

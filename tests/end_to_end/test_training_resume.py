@@ -119,11 +119,17 @@ class Attacked:
     def notes(self, job: Job, beginning: str) -> list[str]:
         return [row[0] for row in self.plane.rows(NOTES, job.id, f"{beginning}%")]
 
+    def keys(self, job: Job) -> dict[str, str]:
+        return dict(self.plane.rows("SELECT name, key FROM artifact WHERE job_id = %s AND stage = 'sft'", job.id))
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What a finished training tells of itself."""
+        record: dict[str, Any] = json.loads((self.root / self.keys(job)["training.json"]).read_text())
+        return record
+
     def made(self, job: Job) -> dict[str, Any]:
         """What the training of a finished job came to, without times."""
-        keys = dict(
-            self.plane.rows("SELECT name, key FROM artifact WHERE job_id = %s AND stage = 'sft'", job.id),
-        )
+        keys = self.keys(job)
         rows = [json.loads(line) for line in (self.root / keys["metrics.jsonl"]).read_text().splitlines()]
         return {
             "model": (self.root / keys["model/model.safetensors"]).read_bytes(),
@@ -201,6 +207,7 @@ async def _kill_at_three_points(attacked: Attacked) -> Job:
     done = await plane.wait(job.id, 150)
     assert (done.state, done.error) == ("succeeded", None), plane.logs()
     assert attacked.notes(job, "goes on from") == [f"goes on from the checkpoint of step {step}" for step in resumed]
+    assert attacked.record(job)["resumed_from"] == resumed
     assert [state for (state,) in plane.rows(ATTEMPTS, job.id)] == ["lost", "failed", "lost", "succeeded"]
     plane.kill(worker)
     return job

@@ -9,13 +9,13 @@ from importlib.resources import files
 from typing import Any
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from services.curation.reporting.facts import money
 from services.curation.reporting.figures_as_text import FILTERS
 from shared.charts import Figure
-from shared.pages import report_style
+from shared.pages import page_environment, report_style
 from shared.pages.trainings import seconds_text
 
 TEXT_LIMIT = 1600
@@ -62,13 +62,7 @@ def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("services.curation.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("services.curation.reporting")
     environment.filters.update(
         count=lambda number: f"{number:,}",
         percent=lambda share: f"{share:.1%}",

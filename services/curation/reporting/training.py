@@ -6,10 +6,11 @@ from typing import Any
 import orjson
 
 from shared.charts import Figure, length_histograms, training_curves
+from shared.domain.models import METRICS_FILE
 from shared.pages.trainings import base_text, data_text, method_text, metric_rows, recipe_rows
 from shared.stages.protocol import InputObject
 
-_FILES = ("training.json", "preflight.json", "metrics.jsonl")
+_FILES = ("training.json", "preflight.json", METRICS_FILE)
 _LENGTHS = (("prompt", "prompt"), ("response", "response"), ("whole", "prompt and response"))
 """Distributions of a preflight, and how each is called."""
 
@@ -39,7 +40,7 @@ def _training(
     stage: str, files: Mapping[str, InputObject], *, simulator: bool
 ) -> tuple[dict[str, Any], dict[str, Figure]]:
     facts = _json(files.get("training.json"))
-    curves = training_curves(metrics_rows(files.get("metrics.jsonl")))
+    curves = training_curves(metrics_rows(files.get(METRICS_FILE)))
     figures = {f"{stage}-{curve.name}": curve.figure for curve in curves}
     preflight = _json(files.get("preflight.json"))
     if preflight and (lengths := _lengths(preflight["data"]["train"])):

@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
+from shared.domain.models import METRICS_FILE
+
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = "1"
-
-METRICS_NAME = "metrics.jsonl"
-"""The rows of the metrics recorder up to the checkpoint's step: our own state beside the Trainer's."""
 
 TRAINER_STATE_NAME = "trainer_state.json"
 
@@ -92,7 +91,8 @@ def missing_kinds(names: Collection[str], world_size: int) -> list[str]:
         "optimizer.pt": bool(found & {"optimizer.pt", "optimizer.bin"}),
         "scheduler.pt": "scheduler.pt" in found,
         TRAINER_STATE_NAME: TRAINER_STATE_NAME in found,
-        METRICS_NAME: METRICS_NAME in found,
+        # Our own state beside the Trainer's: the rows up to the checkpoint's step.
+        METRICS_FILE: METRICS_FILE in found,
     }
     wanted |= {name: name in found for name in _random_states(world_size)}
     return [kind for kind, there in wanted.items() if not there]

@@ -57,31 +57,24 @@ def random_tokenizer(texts: Iterable[str], vocabulary: int = TINY_VOCABULARY) ->
 
 def tiny_mistral_config(vocabulary: int) -> MistralConfig:
     """Mistral's architecture with 4 layers of width 128, 4 query heads on 2 key heads: under 2 million parameters."""
-    return MistralConfig(
-        vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=32768,
-        rms_norm_eps=1e-5,
-        sliding_window=None,
-        bos_token_id=SPECIAL_TOKENS.index("<s>"),
-        eos_token_id=SPECIAL_TOKENS.index("</s>"),
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    )
+    return _mistral(vocabulary, hidden=128, feed_forward=384, layers=4, heads=4, key_heads=2)
 
 
 def mistral_7b_config() -> MistralConfig:
     """The architecture of Mistral-7B-v0.2 (no sliding window, rotary base 1e6): 7.24 billion parameters."""
+    return _mistral(32000, hidden=4096, feed_forward=14336, layers=32, heads=32, key_heads=8)
+
+
+def _mistral(
+    vocabulary: int, *, hidden: int, feed_forward: int, layers: int, heads: int, key_heads: int
+) -> MistralConfig:
     return MistralConfig(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
         max_position_embeddings=32768,
         rms_norm_eps=1e-5,
         sliding_window=None,

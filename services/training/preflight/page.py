@@ -4,12 +4,13 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from services.training.data.counts import LOSSES
 from services.training.preflight.memory import gibibytes
 from services.training.preflight.report import PreflightReport
 from shared.domain.training_preview import OMITTED, LengthFigures, Preview, PreviewRow, visible
+from shared.pages import page_environment
 
 _LENGTHS = {"whole": "prompt and response", "prompt": "prompt", "response": "response"}
 
@@ -65,13 +66,7 @@ def _bars(figures: LengthFigures) -> list[tuple[str, int, float]]:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("services.training.preflight", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("services.training.preflight")
     filters: dict[str, Any] = {
         "count": lambda number: f"{number:,.0f}",
         "percent": lambda share: f"{share:.1%}",

@@ -4,6 +4,7 @@ It stands before one of trl's trainers in a class's bases. trl prepares models a
 pad), with averages (per micro-batch) and with the outside (telemetry, model cards) is done here or not at all.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ class LossSum:
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class UnpaddedTraining:
+class UnpaddedTraining(ABC):
     """Mixin for a subclass of `transformers.Trainer`; the subclass says what a micro-batch loses (`loss_sum`)."""
 
     # `compute_loss` divides by the items of the whole step, so the Trainer must not divide again.
@@ -47,9 +48,9 @@ class UnpaddedTraining:
         """The transformers model inside adapters and wrappers."""
         return own_model(self.accelerator.unwrap_model(self.model))
 
+    @abstractmethod
     def loss_sum(self, model: torch.nn.Module, batch: Batch) -> LossSum:
         """The loss of one micro-batch. Given by each method."""
-        raise NotImplementedError
 
     # Data: rows come tokenised, and every step holds the same rows however many processes share them.
 

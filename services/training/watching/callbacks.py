@@ -14,9 +14,9 @@ from services.training.watching.stopping import StopOnSignal, StopRequest
 from services.training.watching.tensorboard import TensorBoard
 from services.training.watching.trackers import experiment_trackers
 from services.training.watching.watchdog import Watchdog
+from shared.domain.models import METRICS_FILE
 from shared.domain.training import TrainParameters
 
-METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
 

@@ -13,8 +13,8 @@ import psutil
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from services.training.checkpoints.manifest import METRICS_NAME
 from services.training.watching.resumable import ResumableCallback
+from shared.domain.models import METRICS_FILE
 
 Row = dict[str, Any]
 
@@ -51,6 +51,8 @@ class MetricsRecorder(ResumableCallback):
     ) -> None:
         self.path = path
         self.tokens = 0
+        self.resumed_from: list[int] = []
+        """Steps of the checkpoints that the training went on from, over all attempts that got to a later one, and this one."""
         self.last_row: Row | None = None
         """The row that the log at hand made; None where it made none."""
         self._stage = stage
@@ -67,18 +69,21 @@ class MetricsRecorder(ResumableCallback):
         self._note = ""
 
     def memory(self) -> dict[str, Any]:
-        return {"seconds": self._seconds, "tokens": self.tokens}
+        return {"seconds": self._seconds, "tokens": self.tokens, "resumed_from": list(self.resumed_from)}
 
     def recall(self, memory: dict[str, Any]) -> None:
         self._seconds, self.tokens = memory["seconds"], memory["tokens"]
+        self.resumed_from = list(memory["resumed_from"])
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.recall_from(state)
+        if self._resumed_from is not None:
+            self.resumed_from.append(state.global_step)
         if state.is_world_process_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [] if self._resumed_from is None else read_rows(self._resumed_from / METRICS_NAME)
+            rows = [] if self._resumed_from is None else read_rows(self._resumed_from / METRICS_FILE)
             with self.path.open("w", encoding="utf-8") as file:
                 file.writelines(_line(row) for row in rows if row["step"] <= state.global_step)
         self._window.append((state.global_step, self.tokens, self._seconds))
@@ -126,7 +131,7 @@ class MetricsRecorder(ResumableCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             assert args.output_dir is not None
-            shutil.copyfile(self.path, Path(args.output_dir) / f"checkpoint-{state.global_step}" / METRICS_NAME)
+            shutil.copyfile(self.path, Path(args.output_dir) / f"checkpoint-{state.global_step}" / METRICS_FILE)
         self._mark = self._clock()
 
     def on_train_end(

@@ -96,6 +96,7 @@ def test_a_job_that_only_trains_needs_a_training_that_names_its_data(page: Page)
     page.get_by_label("Preset").select_option(label="smoke-cpu")
     page.get_by_role("button", name="Submit").click()
     page.get_by_text("would train on the collection of this job, which has none").first.wait_for()
+    assert page.url.endswith("/jobs/new"), "nothing was submitted"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

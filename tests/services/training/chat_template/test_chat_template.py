@@ -10,9 +10,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from services.training.chat_template import ConversationTokenizer, EncodedReply, install
+from services.training.models.random_models import SPECIAL_TOKENS
 from shared.chat_template import Family, Message, conversation, render, template_text
 from shared.domain.errors import InputRefused
-from tests.support.tiny_models import CONTROL_TOKENS, tiny_tokenizer
+from tests.support.tiny_models import tiny_tokenizer
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>\n' }}"
@@ -20,7 +21,7 @@ CHATML = (
 )
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\U0010fffd"), max_size=60) | st.lists(
-    st.sampled_from([*CONTROL_TOKENS, "\n", " ", "a", "<", "s>", "</", "[", "INST]", "été", "数"]), max_size=8
+    st.sampled_from([*SPECIAL_TOKENS, "\n", " ", "a", "<", "s>", "</", "[", "INST]", "été", "数"]), max_size=8
 ).map("".join)
 REPLIES = TEXTS.filter(lambda text: bool(text.strip()))
 
@@ -112,7 +113,7 @@ def test_the_loss_is_on_the_response_and_eos_alone_and_no_text_is_a_control_toke
 def test_texts_without_control_words_have_the_tokens_of_the_rendered_conversation(
     system: str | None, instruction: str, reply: str
 ) -> None:
-    if any(word in text for word in CONTROL_TOKENS for text in (system or "", instruction, reply)):
+    if any(word in text for word in SPECIAL_TOKENS for text in (system or "", instruction, reply)):
         return
     for tokenizer, encoder in ENCODERS:
         [[sides]] = encoder.encode([(conversation(system, instruction), [reply])])

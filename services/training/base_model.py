@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from services.training.data.examples import POINTER
-from services.training.models.folders import check_model_folder
 from services.training.models.hub import fetch_from_hub
 from services.training.models.loading import load_base
 from services.training.registration.record import RECORD_NAME, read_record
 from shared.domain.errors import InputRefused
 from shared.domain.models import MODEL_KIND
 from shared.domain.training import Method, TrainParameters, Tuning
+from shared.model_folder import check_model_folder
 from shared.sources.readers import Record, detect_format, read_records
 from shared.stages.protocol import InputObject
 from shared.stages.training_inputs import BASE_STAGE

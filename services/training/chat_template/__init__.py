@@ -1,6 +1,5 @@
-"""Gives a tokenizer its chat template, and turns conversations into tokens in which no text can be a control token."""
+"""Gives a tokenizer its chat template; `shared.chat_template` then turns conversations into tokens by it."""
 
 from services.training.chat_template.installation import install
-from services.training.chat_template.protected import ConversationTokenizer, EncodedReply
 
-__all__ = ["ConversationTokenizer", "EncodedReply", "install"]
+__all__ = ["install"]

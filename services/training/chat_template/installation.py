@@ -7,9 +7,16 @@ reply with EOS; otherwise the model is refused.
 
 from typing import Any
 
-from services.training.chat_template.protected import ConversationTokenizer
-from services.training.chat_template.shapes import shape_of
-from shared.chat_template import ChatTemplateError, Family, Role, conversation, render, template_text
+from shared.chat_template import (
+    ChatTemplateError,
+    ConversationTokenizer,
+    Family,
+    Role,
+    conversation,
+    render,
+    template_text,
+)
+from shared.chat_template.shapes import shape_of
 from shared.domain.errors import InputRefused
 
 _ROLES: tuple[tuple[Role, ...], ...] = (("system", "user"), ("user",))

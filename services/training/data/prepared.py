@@ -8,13 +8,13 @@ import datasets
 import msgspec
 import numpy as np
 
-from services.training.chat_template import ConversationTokenizer
 from services.training.data.counts import DataCounts, Packing, SplitCounts
 from services.training.data.examples import POINTER
 from services.training.data.losses import refuse_losses
 from services.training.data.packing import pack
 from services.training.data.reading import DataFile, draw_rows, open_data, read_rows
 from services.training.data.tokens import IGNORED, write_tokens
+from shared.chat_template import ConversationTokenizer
 from shared.domain.errors import InputRefused
 from shared.domain.training import Method, TrainParameters
 

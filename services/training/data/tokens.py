@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from services.training.chat_template import ConversationTokenizer, EncodedReply
 from services.training.data.counts import LOSSES, SHOWN_ROWS, SplitCounts, length_figures
 from services.training.data.reading import ReadRow
+from shared.chat_template import ConversationTokenizer, EncodedReply
 from shared.domain.training import Method
 
 IGNORED = -100

@@ -10,8 +10,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from services.training.models.folders import HUB_PATTERNS
 from shared.domain.errors import InputRefused
+from shared.model_folder import HUB_PATTERNS
 
 
 def fetch_from_hub(repository: str, revision: str | None, cache: Path | None = None) -> Path:

@@ -23,11 +23,11 @@ from transformers import (
 
 from services.training.attention import VARLEN, register_varlen, what_a_neighbour_changes
 from services.training.models.adapters import four_bits, with_adapters
-from services.training.models.folders import check_model_folder
 from services.training.models.four_bits import keep_four_bit_layout
 from services.training.models.random_models import random_mistral_7b, random_tiny_mistral, random_tokenizer
 from shared.domain.errors import InputRefused
 from shared.domain.training import Method, TrainParameters, Tuning
+from shared.model_folder import check_model_folder
 
 # Same shapes give the same kernels, so a neighbour changes nothing but by rounding.
 LARGEST_LEAK = 1e-2

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from services.training.chat_template import ConversationTokenizer
 from services.training.data.prepared import PreparedData
 from services.training.data.tokens import IGNORED
+from shared.chat_template import ConversationTokenizer
 from shared.domain.training import Method, TrainParameters
 from shared.domain.training_preview import OMITTED, Preview, PreviewRow, PreviewToken
 

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from services.training.chat_template import ConversationTokenizer, EncodedReply, install
+from services.training.chat_template import install
 from services.training.models.random_models import SPECIAL_TOKENS
-from shared.chat_template import Family, Message, conversation, render, template_text
+from shared.chat_template import (
+    ConversationTokenizer,
+    EncodedReply,
+    Family,
+    Message,
+    conversation,
+    render,
+    template_text,
+)
 from shared.domain.errors import InputRefused
 from tests.support.tiny_models import tiny_tokenizer
 

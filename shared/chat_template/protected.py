@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from services.training.chat_template.shapes import MARK, Shape, holds_mark, prompt_pieces, shape_of
-from shared.chat_template import ChatTemplateError, Message, Role
+from shared.chat_template.conversation import Message, Role
+from shared.chat_template.rendering import ChatTemplateError
+from shared.chat_template.shapes import MARK, Shape, holds_mark, prompt_pieces, shape_of
 from shared.domain.errors import InputRefused
 
 

@@ -1,4 +1,4 @@
-"""What a folder must hold to be trained from: config, safetensors, tokenizer, and nothing that runs code.
+"""What a model folder must hold to be trained from or served: config, safetensors, tokenizer, and nothing that runs code.
 
 Pickled weights (`.bin`, `.pt`, `.pth`, `.ckpt`, `.pkl`) run code when they are read; they are refused, not converted.
 """

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shared.chat_template import ChatTemplateError, Message, Role, render
+from shared.chat_template.conversation import Message, Role
+from shared.chat_template.rendering import ChatTemplateError, render
 
 MARK = "\U0010fffd"
 """A private-use character that no text should hold; rows whose texts do are refused (see `holds_mark`)."""

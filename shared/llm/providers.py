@@ -70,8 +70,9 @@ class ResolvedModel(msgspec.Struct, frozen=True):
     def priced(self) -> bool:
         return self.prompt_price is not None and self.completion_price is not None
 
-    def chat_url(self) -> str:
-        """Where calls go. Raises StepFailed when the URL needs an environment variable that is not set."""
+    def base_url(self) -> str:
+        """The server's address up to and including `/v1`. Raises StepFailed when it needs an environment variable that is not
+        set, or is no http(s) address."""
         url = _expand(self.provider.base_url, self.provider_name)
         if not url.startswith(("http://", "https://")):
             raise StepFailed(
@@ -79,7 +80,11 @@ class ResolvedModel(msgspec.Struct, frozen=True):
                 f"provider {self.provider_name!r} has the base_url {url!r}, which is no http(s) address: correct it in the "
                 "providers file",
             )
-        return url.rstrip("/") + "/chat/completions"
+        return url.rstrip("/")
+
+    def chat_url(self) -> str:
+        """Where calls go. Raises StepFailed as `base_url` does."""
+        return self.base_url() + "/chat/completions"
 
     def api_key(self) -> str | None:
         """The key, None for a server without keys. Raises StepFailed when the key's variable is not set."""

@@ -1,6 +1,6 @@
 """The tables: Postgres is the truth. Times are `timestamptz` set by the database's own clock, money is micro-dollars."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ class Project(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key is shown once; only its sha256 is kept. Scopes: read, write, admin."""
+    """A key is shown once; only its sha256 is kept. Scopes: chat, read, write, admin. Limits are of live requests, None: none."""
 
     __tablename__ = "api_key"
     id: str = Field(primary_key=True)
@@ -38,6 +38,9 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
     expires_at: datetime | None = Field(default=None, sa_column=_time())
     revoked_at: datetime | None = Field(default=None, sa_column=_time())
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, nullable=True))
+    tokens_per_day: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, nullable=True))
 
 
 class IdempotencyKey(SQLModel, table=True):
@@ -305,3 +308,159 @@ class Usage(SQLModel, table=True):
     )
     cost_micro_usd: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
     unpriced_calls: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+
+
+class Deployment(SQLModel, table=True):
+    """A name under which a model answers. What it serves is in its revisions; `serving_revision` answers now."""
+
+    __tablename__ = "deployment"
+    __table_args__ = (
+        sa.Index(
+            "one_living_deployment_of_a_name",
+            "project_id",
+            "name",
+            unique=True,
+            postgresql_where=sa.text("state <> 'stopped'"),
+        ),
+    )
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    """What clients give as `model`."""
+    state: str
+    """shared.domain.deployments.DeploymentState"""
+    detail: str = ""
+    """Why it is in that state, for people."""
+    wanted_revision: int = 1
+    serving_revision: int | None = None
+    job_id: str | None = Field(default=None, foreign_key="job.id", index=True)
+    """Of a job's own deployment: it is stopped when the job has ended."""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    changed_at: datetime | None = Field(default=None, sa_column=_time(True))
+    stopped_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class DeploymentRevision(SQLModel, table=True):
+    """One model that a deployment was asked to serve."""
+
+    __tablename__ = "deployment_revision"
+    deployment_id: str = Field(primary_key=True, foreign_key="deployment.id")
+    revision: int = Field(primary_key=True)
+    """1, 2, …"""
+    target: dict[str, Any] = Field(sa_column=_json())
+    """shared.domain.deployments.DeploymentTarget, as resolved at submission."""
+    options: dict[str, Any] = Field(sa_column=_json())
+    """shared.domain.deployments.ServerOptions"""
+    state: str
+    """shared.domain.deployments.RevisionState"""
+    error: str | None = None
+    server_id: str | None = Field(default=None, index=True)
+    """The model server that has it or had it; None for a provider's model."""
+    info: dict[str, Any] | None = Field(default=None, sa_column=_json(True))
+    """What the server said of itself when it was ready."""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    ready_at: datetime | None = Field(default=None, sa_column=_time())
+    ended_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class DeploymentEvent(SQLModel, table=True):
+    """What happened to a deployment: its history."""
+
+    __tablename__ = "deployment_event"
+    deployment_id: str = Field(primary_key=True, foreign_key="deployment.id")
+    sequence: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
+    revision: int
+    type: str
+    detail: str = ""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class ModelServer(SQLModel, table=True):
+    """A place where a launcher runs one model server: it reports here what it runs, and reads here what it shall run."""
+
+    __tablename__ = "model_server"
+    id: str = Field(primary_key=True)
+    """`<launcher>/<place>`"""
+    launcher: str = Field(index=True)
+    place: int
+    kind: str
+    """shared.llm.servers.protocol.ServerKind: tgi or cpu."""
+    host: str
+    """Whose GPUs it can lease; GPU servers of one machine name the same host."""
+    gpus: int = 0
+    """GPUs that a model takes here."""
+    address: str | None = None
+    """Where what serves now answers, `http://host:port`."""
+    deployment_id: str | None = Field(default=None, foreign_key="deployment.id", index=True)
+    """What it shall serve; None: nothing."""
+    revision: int | None = None
+    observed_state: str = "empty"
+    """shared.domain.deployments.ServerState"""
+    observed_detail: str = ""
+    serving: str | None = None
+    """`<deployment id>:<revision>` of what answers at `address`."""
+    heartbeat_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class GpuSlot(SQLModel, table=True):
+    """One GPU of a machine, and who has it: trainings and model servers share them by lease."""
+
+    __tablename__ = "gpu_slot"
+    host: str = Field(primary_key=True)
+    device: int = Field(primary_key=True)
+    """Number as the driver counts, for CUDA_VISIBLE_DEVICES."""
+    holder: str | None = Field(default=None, index=True)
+    """`attempt:<id>` or `server:<id>`; None: free."""
+    lease_until: datetime | None = Field(default=None, sa_column=_time())
+    seen_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class Profile(SQLModel, table=True):
+    """A person: what they prefer is in the versions, the newest counts."""
+
+    __tablename__ = "profile"
+    __table_args__ = (
+        sa.Index(
+            "one_living_profile_of_a_name",
+            "project_id",
+            "name",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
+    )
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    """What requests give as `profile`; unique within the project."""
+    version: int = 1
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    changed_at: datetime | None = Field(default=None, sa_column=_time(True))
+    deleted_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class ProfileVersion(SQLModel, table=True):
+    """A preference set of a person and the system message that it became. Never changed."""
+
+    __tablename__ = "profile_version"
+    profile_id: str = Field(primary_key=True, foreign_key="profile.id")
+    version: int = Field(primary_key=True)
+    preferences: list[dict[str, Any]] = Field(sa_column=_json())
+    """shared.domain.profiles.StatedPreference, each."""
+    system: str
+    composed_by: dict[str, Any] = Field(sa_column=_json())
+    """{"composer": "deterministic", "version": …} or {"composer": "teacher", "provider", "model", "prompt_version"}"""
+    taxonomy: str
+    note: str = ""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class KeyUsage(SQLModel, table=True):
+    """What a key's live requests took on one day (UTC): what its daily quota is counted by."""
+
+    __tablename__ = "key_usage"
+    key_id: str = Field(primary_key=True)
+    day: date = Field(sa_column=sa.Column(sa.Date, primary_key=True))
+    project_id: str = Field(index=True)
+    requests: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    prompt_tokens: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))
+    completion_tokens: int = Field(default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0"))

@@ -1,0 +1,1 @@
+"""Continuous batching on transformers: requests join and leave the batch between two tokens."""

@@ -12,6 +12,7 @@ from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.local_objects import LocalObjects
 from shared.artifacts.protocol import ArtifactStore
+from shared.llm.models import LanguageModels
 from shared.llm.providers import Providers
 from shared.settings import Settings
 
@@ -28,6 +29,7 @@ class ApiState:
     events: EventHub
     objects: LocalObjects
     datasets: DatasetReader
+    models: LanguageModels
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

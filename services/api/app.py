@@ -13,6 +13,7 @@ from services.api import problems
 from services.api.authentication import Gate, check_settings
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
+from services.api.live_models import live_models
 from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
@@ -24,6 +25,7 @@ from services.api.routes import (
     health,
     jobs,
     keys,
+    profiles,
     providers,
     registry,
     taxonomies,
@@ -68,7 +70,20 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (jobs, files, artifacts, datasets, registry, taxonomies, usage, cache, providers, keys, health):
+    for module in (
+        jobs,
+        files,
+        artifacts,
+        datasets,
+        registry,
+        taxonomies,
+        profiles,
+        usage,
+        cache,
+        providers,
+        keys,
+        health,
+    ):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)
@@ -98,13 +113,16 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
+            models=live_models(settings, configured),
         )
         app.state.api = state
         await events.start()
+        await state.models.start()
         try:
             yield
         finally:
             await events.close()
+            await state.models.close()
             state.datasets.close()
             await objects.close()
             await engine.dispose()

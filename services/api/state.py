@@ -1,8 +1,9 @@
 """What one api process holds: made in the lifespan, reached by every route."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,6 +13,7 @@ from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.local_objects import LocalObjects
 from shared.artifacts.protocol import ArtifactStore
+from shared.llm.models import LanguageModels
 from shared.llm.providers import Providers
 from shared.settings import Settings
 
@@ -28,6 +30,9 @@ class ApiState:
     events: EventHub
     objects: LocalObjects
     datasets: DatasetReader
+    models: LanguageModels
+    inferring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the request whose preferences are being inferred."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

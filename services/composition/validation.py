@@ -3,18 +3,17 @@
 import re
 from collections.abc import Sequence
 
-from shared.domain.checks import canonical_sentence, find_checks
+from shared.domain.checks import find_checks
 from shared.domain.grader_commands import commands_reviewer
 from shared.domain.jobs import ComposeParameters
 from shared.domain.rows import Preference
 from shared.domain.similarity import rouge_l, word_tokens
 from shared.domain.stems import content_stems
 from shared.domain.system_forms import Shape
+from shared.domain.system_messages import MINIMUM_COVERAGE, answer_mark
+from shared.domain.system_messages import coverage as coverage_of
 from shared.stages.facets import Fault
 
-MINIMUM_COVERAGE = 0.25
-"""Share of a preference's content words (by their first five letters) that the system message must take up. Paraphrase keeps the
-subject words of a wish and little else; a message that ignored a wish shares next to none of them."""
 RUN_LENGTH = 5
 MAXIMUM_SHARED_RUNS = 0.3
 """Share of the instruction's five-word runs that may stand in the system message."""
@@ -31,25 +30,10 @@ _NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+\S", re.MULTILINE)
 _LABEL = re.compile(r"^\W*[^\s:.!?][^:.!?\n]{1,48}:\W*\s\S", re.MULTILINE)
 _PARAGRAPH_END = re.compile(r"\S[ \t]*\n\s*(?=\S)")
 
-_CODE = re.compile(r"```|^\s{0,3}(?:def |class |import |#include|SELECT )", re.MULTILINE)
-_ANSWER_OPENING = re.compile(
-    r"^\W*(?:sure\b|certainly\b|of course\b|absolutely[,!]|here(?:'s| is| are)\b|as an ai\b|the answer is\b|system message\s*:|"
-    r"i(?:'m| am) sorry\b)",
-    re.IGNORECASE,
-)
-_ANSWER_MARK = re.compile(r"^\W*(?:final answer|answer|solution|result)\W*:", re.IGNORECASE | re.MULTILINE)
-
 
 def coverage(preference: Preference, stems: frozenset[str]) -> float:
-    """Share (0..1) of the preference's content words that are among `stems`; 1 for a preference without content words.
-
-    The machine check's sentence is left out: it is looked for verbatim.
-    """
-    description = preference.description
-    if preference.check is not None:
-        description = description.replace(canonical_sentence(preference.check), " ")
-    wanted = content_stems(description)
-    return len(wanted & stems) / len(wanted) if wanted else 1.0
+    """Share (0..1) of the preference's content words that are among `stems` (see `shared.domain.system_messages`)."""
+    return coverage_of(preference.description, preference.check, stems)
 
 
 def judge_system_message(
@@ -65,10 +49,8 @@ def judge_system_message(
             "length_out_of_range",
             f"{len(text)} characters; {parameters.minimum_characters} to {parameters.maximum_characters} are allowed",
         )
-    for pattern in (_CODE, _ANSWER_OPENING, _ANSWER_MARK):
-        found = pattern.search(text)
-        if found:
-            return Fault("answer_leaked", f"reads like an answer: {found.group().strip()[:40]!r}")
+    if mark := answer_mark(text):
+        return Fault("answer_leaked", f"reads like an answer: {mark!r}")
     if commands_reviewer(text):
         return Fault("injected_message", "it tells whoever reviews it what to conclude")
     assigned = [preference.check for preference in preferences if preference.check is not None]

@@ -22,10 +22,12 @@ class RequestClass(StrEnum):
 CLASS_OF_SCHEMA = {
     "preference_sets": RequestClass.AUGMENT,
     "system_message": RequestClass.COMPOSE,
+    "profile_message": RequestClass.COMPOSE,
     "checklist": RequestClass.JUDGE,
     "set_review": RequestClass.JUDGE,
     "message_review": RequestClass.JUDGE,
     "facts_review": RequestClass.JUDGE,
+    "choice_reading": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

@@ -20,10 +20,12 @@ from services.api.routes import (
     artifacts,
     cache,
     datasets,
+    deployments,
     files,
     health,
     jobs,
     keys,
+    launchers,
     providers,
     registry,
     taxonomies,
@@ -68,7 +70,21 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (jobs, files, artifacts, datasets, registry, taxonomies, usage, cache, providers, keys, health):
+    modules = (
+        jobs,
+        files,
+        artifacts,
+        datasets,
+        registry,
+        deployments,
+        launchers,
+        taxonomies,
+        usage,
+        cache,
+        providers,
+        keys,
+    )
+    for module in (*modules, health):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)

@@ -21,10 +21,12 @@ from services.api.routes import (
     artifacts,
     cache,
     datasets,
+    deployments,
     files,
     health,
     jobs,
     keys,
+    launchers,
     profiles,
     providers,
     registry,
@@ -70,20 +72,22 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (
+    modules = (
         jobs,
         files,
         artifacts,
         datasets,
         registry,
-        taxonomies,
+        deployments,
+        launchers,
         profiles,
+        taxonomies,
         usage,
         cache,
         providers,
         keys,
-        health,
-    ):
+    )
+    for module in (*modules, health):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)

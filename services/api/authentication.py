@@ -6,6 +6,8 @@ routes ask for a scope with `require`.
 
 import ipaddress
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from hmac import compare_digest
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -28,7 +30,10 @@ SESSION_SECONDS = 12 * 3600
 DEFAULT_PROJECT = "default"
 JSON_LIMIT_BYTES = 8 << 20
 UPLOAD_PATH = "/v1/files"
-_OPEN_PATHS = ("/v1/session",)
+LAUNCHER_PATH = "/v1/launchers/"
+"""Launchers of model servers have a token of their own, which the routes below ask for."""
+LAUNCHER_LIMIT_BYTES = 512 << 10
+_OPEN_PATHS = ("/v1/session", LAUNCHER_PATH)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _IMPLIED = {"read": {"read", "write", "admin"}, "write": {"write", "admin"}, "admin": {"admin"}}
 """A scope is granted by itself and by every stronger one."""
@@ -170,6 +175,8 @@ class Gate:
         needed = path.startswith("/v1/") and not path.startswith(_OPEN_PATHS)
         if self._settings.authentication == "loopback":
             return Caller(DEFAULT_PROJECT, SCOPES)
+        if path.startswith(LAUNCHER_PATH):
+            return None
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if secret:
             caller = await identify(self._state(), secret.strip()) if kind.lower() == "bearer" else None
@@ -203,6 +210,8 @@ def _limited(scope: Scope, headers: Headers, receive: Receive, settings: Setting
     upload = scope["path"] == UPLOAD_PATH
     # A multipart envelope adds its headers to the file.
     limit = settings.upload_limit_bytes + (64 << 10) if upload else JSON_LIMIT_BYTES
+    if scope["path"].startswith(LAUNCHER_PATH):
+        limit = LAUNCHER_LIMIT_BYTES
     announced = headers.get("content-length", "")
     name = "MULTIFACET_UPLOAD_LIMIT_BYTES" if upload else "the limit of a JSON body"
     if announced.isdigit() and int(announced) > limit:
@@ -219,6 +228,35 @@ def _limited(scope: Scope, headers: Headers, receive: Receive, settings: Setting
         return message
 
     return counted
+
+
+_launcher_bearer = HTTPBearer(
+    auto_error=False, scheme_name="launcher token", description="MULTIFACET_LAUNCHER_TOKEN, of launchers alone"
+)
+
+
+async def require_launcher(request: Request, _: Annotated[Any, Security(_launcher_bearer)] = None) -> None:
+    """Let launchers of model servers through. Loopback mode asks for no token, as it asks for no key."""
+    settings = request.app.state.api.settings
+    if settings.authentication == "loopback":
+        return
+    token = settings.launcher_token.get_secret_value().strip()
+    if not token:
+        raise Problem(
+            403,
+            "launchers_refused",
+            "no launcher is heard here: set MULTIFACET_LAUNCHER_TOKEN for the api and launchers",
+        )
+    kind, _space, secret = request.headers.get("authorization", "").partition(" ")
+    # Hashes of one length, so that the time taken tells nothing of the token.
+    given, known = sha256(secret.strip().encode()).digest(), sha256(token.encode()).digest()
+    if kind.lower() != "bearer" or not compare_digest(given, known):
+        raise Problem(
+            401,
+            "unauthorized",
+            "send MULTIFACET_LAUNCHER_TOKEN of the api as `Authorization: Bearer …`",
+            headers={"WWW-Authenticate": 'Bearer realm="multifacet launchers"'},
+        )
 
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="api key", description="An API key: `mf_…`")

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from shared.artifacts.protocol import ObjectNotFound
+from shared.domain.deployments import DeploymentConflict, DeploymentNotFound
 from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.profiles import ProfileNotFound
 from shared.metadata.repositories.jobs import JobConflict, JobNotFound
@@ -122,9 +123,9 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound):
+    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound):
         return Problem(404, "not_found", str(error))
-    if isinstance(error, JobConflict | ProfileExists):
+    if isinstance(error, JobConflict | ProfileExists | DeploymentConflict):
         return Problem(409, error.code, str(error))
     if isinstance(error, ObjectNotFound):
         return Problem(410, error.code, "the stored object is gone; the job that made it can be run again")

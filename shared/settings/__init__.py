@@ -78,6 +78,18 @@ class Settings(BaseSettings):
     )
     llm_cache_ttl_seconds: Seconds = Field(default=30 * 86_400.0, description="age at which a stored answer expires")
 
+    launcher_token: SecretStr = Field(
+        default=SecretStr(""), description="what launchers of model servers send; without it none is heard"
+    )
+    launcher_lease_seconds: Seconds = Field(
+        default=20.0, description="a launcher that reports nothing for so long counts as gone; it reports every 2 s"
+    )
+    gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs of this machine; null: those that are seen")
+    gpu_host: str = Field(default="", max_length=200, description="name of the machine whose GPUs are shared")
+    gpu_lease_seconds: Seconds = Field(
+        default=600.0, description="a model server that cannot report for so long gives its GPUs up"
+    )
+
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
 

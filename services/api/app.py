@@ -15,6 +15,7 @@ from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
 from services.api.gateway.openapi import describe
+from services.api.live_models import live_models
 from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
@@ -27,6 +28,7 @@ from services.api.routes import (
     jobs,
     keys,
     live,
+    profiles,
     providers,
     registry,
     taxonomies,
@@ -75,7 +77,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     live.mount(app)
-    for module in (jobs, files, artifacts, datasets, registry, taxonomies, usage, cache, providers, keys, health):
+    for module in (
+        jobs,
+        files,
+        artifacts,
+        datasets,
+        registry,
+        taxonomies,
+        profiles,
+        usage,
+        cache,
+        providers,
+        keys,
+        health,
+    ):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)
@@ -106,16 +121,19 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
+            models=live_models(settings, configured),
             gateway=Gateway(settings, configured, sessions),
         )
         app.state.api = state
         await events.start()
         await state.gateway.start()
+        await state.models.start()
         try:
             yield
         finally:
             await events.close()
             await state.gateway.close()
+            await state.models.close()
             state.datasets.close()
             await objects.close()
             await engine.dispose()

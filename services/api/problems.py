@@ -20,8 +20,10 @@ from starlette.routing import Match
 from services.api.gateway.errors import error_body, is_live_path, kind_of
 from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.errors import InputRefused, MultifacetError
+from shared.domain.profiles import ProfileNotFound
 from shared.metadata.repositories.jobs import JobConflict, JobNotFound
 from shared.metadata.repositories.models import ModelNotFound
+from shared.metadata.repositories.profiles import ProfileExists
 from shared.telemetry.logs import error_place
 
 log = structlog.get_logger(__name__)
@@ -126,9 +128,9 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound | ModelNotFound):
+    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound):
         return Problem(404, "not_found", str(error))
-    if isinstance(error, JobConflict):
+    if isinstance(error, JobConflict | ProfileExists):
         return Problem(409, error.code, str(error))
     if isinstance(error, ObjectNotFound):
         return Problem(410, error.code, "the stored object is gone; the job that made it can be run again")

@@ -353,7 +353,9 @@ class UsageFigures(ApiModel):
 
 
 class UsageGroupView(UsageFigures):
-    key: str = Field(description="the day, `provider/model`, or the job's id")
+    key: str = Field(
+        description="the day, `provider/model`, or the job's id; `live:<day>:<project>` for calls without a job"
+    )
     name: str | None = None
 
 

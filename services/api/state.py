@@ -13,6 +13,7 @@ from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
 from services.api.local_objects import LocalObjects
 from shared.artifacts.protocol import ArtifactStore
+from shared.llm.models import LanguageModels
 from shared.llm.providers import Providers
 from shared.settings import Settings
 
@@ -30,6 +31,7 @@ class ApiState:
     objects: LocalObjects
     datasets: DatasetReader
     gateway: Gateway
+    models: LanguageModels
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -22,6 +22,7 @@ class RequestClass(StrEnum):
 CLASS_OF_SCHEMA = {
     "preference_sets": RequestClass.AUGMENT,
     "system_message": RequestClass.COMPOSE,
+    "profile_message": RequestClass.COMPOSE,
     "checklist": RequestClass.JUDGE,
     "set_review": RequestClass.JUDGE,
     "message_review": RequestClass.JUDGE,

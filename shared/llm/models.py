@@ -7,6 +7,7 @@ stored raw before anything is made of it. What fails for a passing reason frees 
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from shared.domain.errors import StepDeferred, StepFailed
 from shared.domain.jobs import ModelChoice
+from shared.domain.live_calls import live_account_of
 from shared.llm.breaker import CircuitBreaker
 from shared.llm.cache import CompletionCache
 from shared.llm.gate import Admission, Gate, Slots
@@ -181,6 +183,21 @@ class LanguageModels:
             stage=stage,
             turn=turn,
             calls=calls or StepCalls(),
+        )
+
+    def bind_live(self, choice: ModelChoice, *, project_id: str, purpose: str, pointer: str) -> "BoundModel":
+        """The model of a choice for calls that belong to no job: somebody waits for the answer. They are counted under the
+        project and the UTC day, with `purpose` in place of a stage; no budget bounds them.
+
+        Raises InputRefused at `pointer` for an unknown provider or model, StepFailed as `bind` does.
+        """
+        self._providers.require(choice, pointer)
+        return self.bind(
+            choice,
+            project_id=project_id,
+            job_id=live_account_of(project_id, datetime.now(UTC)),
+            stage=purpose,
+            budget_micro_usd=None,
         )
 
     def send_rates(self) -> dict[str, float]:

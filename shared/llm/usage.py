@@ -1,4 +1,4 @@
-"""Calls, tokens and money of jobs: counted in memory, kept in Postgres, at most one second apart."""
+"""Calls, tokens and money of jobs, and of live calls by day: counted in memory, kept in Postgres, at most one second apart."""
 
 import asyncio
 from typing import Any
@@ -56,6 +56,8 @@ class Counters(msgspec.Struct):
 
 
 class UsageKey(msgspec.Struct, frozen=True):
+    """`job_id` is that of a job, or made by `shared.domain.live_calls.live_account_of`."""
+
     job_id: str
     stage: str
     provider: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.domain.checks import find_checks
+from shared.domain.checks import canonical_sentence, find_checks
 from shared.domain.errors import InputRefused
 from shared.domain.grader_commands import commands_reviewer
 from shared.domain.stems import content_stems
@@ -48,8 +48,12 @@ def fault_of(text: str, wishes: Sequence[Wish]) -> str | None:
             return f"it demands {check.kind!r}, which none of the preferences does"
     stems = content_stems(text)
     for number, wish in enumerate(wishes):
+        sentences = [canonical_sentence(check) for check in wish.checks()]
         for described in (wish.description, wish.own_words):
-            share = coverage(described, wish.check, stems)
+            rest = described
+            for sentence in sentences:  # looked for verbatim above
+                rest = rest.replace(sentence, " ")
+            share = coverage(rest, None, stems)
             if share < MINIMUM_COVERAGE:
                 return (
                     f"it takes up {share:.0%} of the content words of preference {number}; at least {MINIMUM_COVERAGE:.0%} "

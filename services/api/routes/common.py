@@ -22,7 +22,9 @@ _DESCRIPTIONS = {
     416: "The range lies outside the content.",
     422: "The request was understood and refused; `errors` says where and why.",
     500: "The server failed.",
+    502: "A language model that was asked gave no usable answer.",
     503: "A part that the server needs does not answer.",
+    504: "A language model that was asked did not answer in time.",
 }
 
 

@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from shared.domain.live_calls import DAY_CHARACTERS, LIVE_PREFIX
 from shared.metadata.tables import Job, Usage
 
 UsageGroup = Literal["day", "model", "job"]
+LIVE_NAME = "calls without a job"
 
 _FIGURES = (
     "calls",
@@ -40,19 +42,24 @@ class UsageRepository:
         self, project_id: str, by: UsageGroup, *, job_id: str | None = None, limit: int = 100
     ) -> builtins.list[Mapping[str, Any]]:
         """Figures by UTC day of the job's submission (newest first), by model or job (dearest first); `key` names the
-        group: `2026-11-24`, `provider/model`, or a job id with its `name`."""
+        group: `2026-11-24`, `provider/model`, or a job id with its `name`. Calls without a job stand under the day they were made
+        on, as `live:2026-11-24:project` where jobs are asked for."""
         keys: dict[str, Any]
         order: Any
         if by == "day":
-            day = sa.func.to_char(sa.func.timezone("UTC", col(Job.created_at)), "YYYY-MM-DD")
-            keys, order = {"key": day}, sa.desc("key")
+            submitted = sa.func.to_char(sa.func.timezone("UTC", col(Job.created_at)), "YYYY-MM-DD")
+            live = sa.func.substr(col(Usage.job_id), len(LIVE_PREFIX) + 1, DAY_CHARACTERS)
+            keys, order = {"key": sa.func.coalesce(submitted, live)}, sa.desc("key")
         elif by == "model":
             keys, order = {"key": col(Usage.provider) + "/" + col(Usage.model)}, sa.desc("cost_micro_usd")
         else:
-            keys, order = {"key": col(Usage.job_id), "name": col(Job.name)}, sa.desc("cost_micro_usd")
+            keys, order = (
+                {"key": col(Usage.job_id), "name": sa.func.coalesce(col(Job.name), LIVE_NAME)},
+                sa.desc("cost_micro_usd"),
+            )
         query = (
             sa.select(*(expression.label(name) for name, expression in keys.items()), *_sums())
-            .join(Job, col(Job.id) == col(Usage.job_id))
+            .outerjoin(Job, col(Job.id) == col(Usage.job_id))
             .where(*_conditions(project_id, job_id))
             .group_by(*(sa.text(name) for name in keys))
             .order_by(order, sa.text("key"))

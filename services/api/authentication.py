@@ -19,10 +19,11 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.gateway.errors import is_live_path
 from services.api.problems import BodyTooLarge, Problem, log_unexpected, problem_response, translate
 from services.api.state import ApiState
 from shared.domain.errors import MultifacetError
-from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository
+from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository, LiveKey
 from shared.settings import Settings
 
 SESSION_COOKIE = "multifacet_session"
@@ -35,17 +36,25 @@ LAUNCHER_PATH = "/v1/launchers/"
 LAUNCHER_LIMIT_BYTES = 512 << 10
 _OPEN_PATHS = ("/v1/session", LAUNCHER_PATH)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_IMPLIED = {"read": {"read", "write", "admin"}, "write": {"write", "admin"}, "admin": {"admin"}}
-"""A scope is granted by itself and by every stronger one."""
+_IMPLIED = {
+    "chat": {"chat", "write", "admin"},
+    "read": {"read", "write", "admin"},
+    "write": {"write", "admin"},
+    "admin": {"admin"},
+}
+"""A scope is granted by itself and by every stronger one. Reading costs nothing and calling models does, so `read` does not
+grant `chat`."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who sent the request. `session` tells a browser's cookie from a key."""
+    """Who sent the request. `session` tells a browser's cookie from a key. `live` is known on OpenAI's routes alone: the key
+    whose limits count there."""
 
     project_id: str
     scopes: tuple[str, ...]
     key_id: str | None = None
     session: bool = False
+    live: LiveKey | None = None
 
     def may(self, scope: str) -> bool:
         return bool(_IMPLIED[scope].intersection(self.scopes))
@@ -85,6 +94,14 @@ async def identify(state: ApiState, secret: str) -> Caller | None:
     return Caller(key.project_id, tuple(key.scopes), key.id, session=key.id.startswith("session_"))
 
 
+async def identify_live(state: ApiState, secret: str) -> Caller | None:
+    """As `identify`, from memory: a key that was revoked elsewhere is taken for up to five seconds more."""
+    key = await state.gateway.keys.find(secret)
+    if key is None:
+        return None
+    return Caller(key.project_id, key.scopes, key.id, session=key.id != key.counted_as, live=key)
+
+
 async def start_session(state: ApiState, key: str) -> str:
     """Trade an API key for a browser session; returns the session's secret. Raises Problem (401) for an invalid key."""
     async with state.transaction() as session:
@@ -99,6 +116,7 @@ async def end_session(state: ApiState, secret: str) -> None:
     """End a browser session."""
     async with state.transaction() as session:
         await ApiKeyRepository(session).end_session(secret)
+    state.gateway.keys.forget_secret(secret)
 
 
 def set_session_cookie(response: Response, secret: str, *, secure: bool) -> None:
@@ -177,9 +195,10 @@ class Gate:
             return Caller(DEFAULT_PROJECT, SCOPES)
         if path.startswith(LAUNCHER_PATH):
             return None
+        find = identify_live if is_live_path(path) else identify
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if secret:
-            caller = await identify(self._state(), secret.strip()) if kind.lower() == "bearer" else None
+            caller = await find(self._state(), secret.strip()) if kind.lower() == "bearer" else None
             if caller is None and needed:
                 raise _unauthorized(
                     "this key is unknown, expired or revoked, or was not sent as `Authorization: Bearer mf_…`"
@@ -193,7 +212,7 @@ class Gate:
                     raise Problem(
                         403, "origin_refused", "a browser session may write only from this server's own pages"
                     )
-            caller = await identify(self._state(), cookie)
+            caller = await find(self._state(), cookie)
             if caller is not None:
                 return caller
         if needed:

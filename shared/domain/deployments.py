@@ -1,5 +1,6 @@
 """Deployments: a model under a name that clients give, on a server that a launcher runs or at a provider."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -228,6 +229,8 @@ class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
     is_adapter: bool = False
     maximum_input_tokens: int | None = None
     maximum_total_tokens: int | None = None
+    created_at: datetime | None = None
+    """Of the deployment."""
 
     @property
     def answered_by(self) -> str:

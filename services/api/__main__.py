@@ -23,7 +23,7 @@ def main() -> None:
     create = commands.add_parser("create-key", help="make an API key and print it, once")
     create.add_argument("--project", default="default")
     create.add_argument("--name", default="command line")
-    create.add_argument("--scopes", default="admin", help="comma-separated: read, write, admin")
+    create.add_argument("--scopes", default="admin", help="comma-separated: chat, read, write, admin")
     arguments = parser.parse_args()
     with ended_in_words():
         with starting():

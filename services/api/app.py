@@ -13,6 +13,8 @@ from services.api import problems
 from services.api.authentication import Gate, check_settings
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
+from services.api.gateway.gateway import Gateway
+from services.api.gateway.openapi import describe
 from services.api.live_models import live_models
 from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
@@ -21,10 +23,13 @@ from services.api.routes import (
     artifacts,
     cache,
     datasets,
+    deployments,
     files,
     health,
     jobs,
     keys,
+    launchers,
+    live,
     profiles,
     providers,
     registry,
@@ -46,6 +51,9 @@ the training sets made of them.
 Submit a **job** (`POST /v1/jobs`), follow its **events**, read its **artifacts** and page through its **data sets**. Times are
 UTC, money is in millionths of a US dollar, and lists are paged by a cursor: pass `next` as `before`. Errors are RFC 9457 problems
 with a stable `code` and JSON pointers. Unknown fields of a body are refused.
+
+`POST /v1/chat/completions` and `GET /v1/models` are OpenAI's: any client of theirs works with this base URL and a key of this
+server. There unknown fields are ignored, and errors have OpenAI's shape.
 """
 
 _POOL_SIZE = 10
@@ -70,20 +78,23 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (
+    live.mount(app)
+    modules = (
         jobs,
         files,
         artifacts,
         datasets,
         registry,
-        taxonomies,
+        deployments,
+        launchers,
         profiles,
+        taxonomies,
         usage,
         cache,
         providers,
         keys,
-        health,
-    ):
+    )
+    for module in (*modules, health):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)
@@ -104,24 +115,28 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
         store = open_store(settings)
         objects = LocalObjects(store, settings.work_folder)
         events = EventHub(settings.database_url)
+        sessions = session_factory(engine)
         state = ApiState(
             settings=settings,
             engine=engine,
-            sessions=session_factory(engine),
+            sessions=sessions,
             store=store,
             providers=configured,
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
             models=live_models(settings, configured),
+            gateway=Gateway(settings, configured, sessions),
         )
         app.state.api = state
         await events.start()
+        await state.gateway.start()
         await state.models.start()
         try:
             yield
         finally:
             await events.close()
+            await state.gateway.close()
             await state.models.close()
             state.datasets.close()
             await objects.close()
@@ -168,6 +183,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
     problem = ProblemBody.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
     components.update(problem.pop("$defs", {}))
     components["ProblemBody"] = problem
+    describe(schema)
     components.pop("HTTPValidationError", None)
     components.pop("ValidationError", None)
     for operations in schema["paths"].values():

@@ -6,6 +6,8 @@ routes ask for a scope with `require`.
 
 import ipaddress
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from hmac import compare_digest
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,10 +19,11 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.gateway.errors import is_live_path
 from services.api.problems import BodyTooLarge, Problem, log_unexpected, problem_response, translate
 from services.api.state import ApiState
 from shared.domain.errors import MultifacetError
-from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository
+from shared.metadata.repositories.api_keys import SCOPES, ApiKeyRepository, LiveKey
 from shared.settings import Settings
 
 SESSION_COOKIE = "multifacet_session"
@@ -28,19 +31,30 @@ SESSION_SECONDS = 12 * 3600
 DEFAULT_PROJECT = "default"
 JSON_LIMIT_BYTES = 8 << 20
 UPLOAD_PATH = "/v1/files"
-_OPEN_PATHS = ("/v1/session",)
+LAUNCHER_PATH = "/v1/launchers/"
+"""Launchers of model servers have a token of their own, which the routes below ask for."""
+LAUNCHER_LIMIT_BYTES = 512 << 10
+_OPEN_PATHS = ("/v1/session", LAUNCHER_PATH)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_IMPLIED = {"read": {"read", "write", "admin"}, "write": {"write", "admin"}, "admin": {"admin"}}
-"""A scope is granted by itself and by every stronger one."""
+_IMPLIED = {
+    "chat": {"chat", "write", "admin"},
+    "read": {"read", "write", "admin"},
+    "write": {"write", "admin"},
+    "admin": {"admin"},
+}
+"""A scope is granted by itself and by every stronger one. Reading costs nothing and calling models does, so `read` does not
+grant `chat`."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who sent the request. `session` tells a browser's cookie from a key."""
+    """Who sent the request. `session` tells a browser's cookie from a key. `live` is known on OpenAI's routes alone: the key
+    whose limits count there."""
 
     project_id: str
     scopes: tuple[str, ...]
     key_id: str | None = None
     session: bool = False
+    live: LiveKey | None = None
 
     def may(self, scope: str) -> bool:
         return bool(_IMPLIED[scope].intersection(self.scopes))
@@ -80,6 +94,14 @@ async def identify(state: ApiState, secret: str) -> Caller | None:
     return Caller(key.project_id, tuple(key.scopes), key.id, session=key.id.startswith("session_"))
 
 
+async def identify_live(state: ApiState, secret: str) -> Caller | None:
+    """As `identify`, from memory: a key that was revoked elsewhere is taken for up to five seconds more."""
+    key = await state.gateway.keys.find(secret)
+    if key is None:
+        return None
+    return Caller(key.project_id, key.scopes, key.id, session=key.id != key.counted_as, live=key)
+
+
 async def start_session(state: ApiState, key: str) -> str:
     """Trade an API key for a browser session; returns the session's secret. Raises Problem (401) for an invalid key."""
     async with state.transaction() as session:
@@ -94,6 +116,7 @@ async def end_session(state: ApiState, secret: str) -> None:
     """End a browser session."""
     async with state.transaction() as session:
         await ApiKeyRepository(session).end_session(secret)
+    state.gateway.keys.forget_secret(secret)
 
 
 def set_session_cookie(response: Response, secret: str, *, secure: bool) -> None:
@@ -170,9 +193,12 @@ class Gate:
         needed = path.startswith("/v1/") and not path.startswith(_OPEN_PATHS)
         if self._settings.authentication == "loopback":
             return Caller(DEFAULT_PROJECT, SCOPES)
+        if path.startswith(LAUNCHER_PATH):
+            return None
+        find = identify_live if is_live_path(path) else identify
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if secret:
-            caller = await identify(self._state(), secret.strip()) if kind.lower() == "bearer" else None
+            caller = await find(self._state(), secret.strip()) if kind.lower() == "bearer" else None
             if caller is None and needed:
                 raise _unauthorized(
                     "this key is unknown, expired or revoked, or was not sent as `Authorization: Bearer mf_…`"
@@ -186,7 +212,7 @@ class Gate:
                     raise Problem(
                         403, "origin_refused", "a browser session may write only from this server's own pages"
                     )
-            caller = await identify(self._state(), cookie)
+            caller = await find(self._state(), cookie)
             if caller is not None:
                 return caller
         if needed:
@@ -203,6 +229,8 @@ def _limited(scope: Scope, headers: Headers, receive: Receive, settings: Setting
     upload = scope["path"] == UPLOAD_PATH
     # A multipart envelope adds its headers to the file.
     limit = settings.upload_limit_bytes + (64 << 10) if upload else JSON_LIMIT_BYTES
+    if scope["path"].startswith(LAUNCHER_PATH):
+        limit = LAUNCHER_LIMIT_BYTES
     announced = headers.get("content-length", "")
     name = "MULTIFACET_UPLOAD_LIMIT_BYTES" if upload else "the limit of a JSON body"
     if announced.isdigit() and int(announced) > limit:
@@ -219,6 +247,35 @@ def _limited(scope: Scope, headers: Headers, receive: Receive, settings: Setting
         return message
 
     return counted
+
+
+_launcher_bearer = HTTPBearer(
+    auto_error=False, scheme_name="launcher token", description="MULTIFACET_LAUNCHER_TOKEN, of launchers alone"
+)
+
+
+async def require_launcher(request: Request, _: Annotated[Any, Security(_launcher_bearer)] = None) -> None:
+    """Let launchers of model servers through. Loopback mode asks for no token, as it asks for no key."""
+    settings = request.app.state.api.settings
+    if settings.authentication == "loopback":
+        return
+    token = settings.launcher_token.get_secret_value().strip()
+    if not token:
+        raise Problem(
+            403,
+            "launchers_refused",
+            "no launcher is heard here: set MULTIFACET_LAUNCHER_TOKEN for the api and launchers",
+        )
+    kind, _space, secret = request.headers.get("authorization", "").partition(" ")
+    # Hashes of one length, so that the time taken tells nothing of the token.
+    given, known = sha256(secret.strip().encode()).digest(), sha256(token.encode()).digest()
+    if kind.lower() != "bearer" or not compare_digest(given, known):
+        raise Problem(
+            401,
+            "unauthorized",
+            "send MULTIFACET_LAUNCHER_TOKEN of the api as `Authorization: Bearer …`",
+            headers={"WWW-Authenticate": 'Bearer realm="multifacet launchers"'},
+        )
 
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="api key", description="An API key: `mf_…`")

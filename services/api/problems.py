@@ -1,4 +1,5 @@
-"""Every error as RFC 9457 `application/problem+json`: what was seen, why it is wrong, what to set, and where.
+"""Every error as RFC 9457 `application/problem+json`: what was seen, why it is wrong, what to set, and where. The two
+routes that are OpenAI's have OpenAI's shape instead.
 
 No problem carries a stack, a query or a secret: unknown errors become a bare 500 whose details are in the log only.
 """
@@ -11,12 +12,14 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from services.api.gateway.errors import error_body, is_live_path, kind_of
 from shared.artifacts.protocol import ObjectNotFound
+from shared.domain.deployments import DeploymentConflict, DeploymentNotFound
 from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.profiles import ProfileNotFound
 from shared.metadata.repositories.jobs import JobConflict, JobNotFound
@@ -100,8 +103,12 @@ class ProblemResponse(JSONResponse):
         return json.dumps(content, ensure_ascii=False).encode()
 
 
-def problem_response(path: str, problem: Problem) -> ProblemResponse:
-    """The answer for a problem at `path`."""
+def problem_response(path: str, problem: Problem) -> Response:
+    """The answer for a problem at `path`: on OpenAI's routes in OpenAI's shape."""
+    if is_live_path(path):
+        code = "invalid_api_key" if problem.status == HTTPStatus.UNAUTHORIZED else problem.code
+        error = error_body(problem.detail, kind_of(problem.status), None, code)
+        return Response(error, problem.status, problem.headers, "application/json")
     body = {
         **problem.extensions,
         "type": TYPE_PREFIX + problem.code,
@@ -122,9 +129,9 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound):
+    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound):
         return Problem(404, "not_found", str(error))
-    if isinstance(error, JobConflict | ProfileExists):
+    if isinstance(error, JobConflict | ProfileExists | DeploymentConflict):
         return Problem(409, error.code, str(error))
     if isinstance(error, ObjectNotFound):
         return Problem(410, error.code, "the stored object is gone; the job that made it can be run again")
@@ -172,13 +179,13 @@ def pointer_of(path: Sequence[object]) -> str:
 def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
 
-    async def ours(request: Request, error: Exception) -> ProblemResponse:
+    async def ours(request: Request, error: Exception) -> Response:
         problem = translate(error)
         if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
             problem.headers["Allow"] = ", ".join(_allowed(app, request))
         return problem_response(request.url.path, problem)
 
-    async def validation(request: Request, error: Exception) -> ProblemResponse:
+    async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return problem_response(request.url.path, refuse_validation(error))
 

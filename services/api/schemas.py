@@ -1,6 +1,6 @@
 """What the api answers: one model per thing, made from the tables' rows."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.domain.jobs import JobSpec
 from shared.domain.states import JobState, StageState, StepState
+from shared.metadata.repositories.api_keys import KeyLimits
 from shared.metadata.tables import ApiKey, Artifact, Job, Stage, Step, StoredTaxonomy, UploadedFile
 
 Item = TypeVar("Item")
@@ -364,6 +365,21 @@ class UsageReport(ApiModel):
     groups: list[UsageGroupView]
 
 
+class KeyUsageView(ApiModel):
+    """What a key's live requests took on one UTC day."""
+
+    day: date
+    key_id: str
+    name: str
+    requests: int = Field(description="requests that the key's limits let through")
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class KeyUsageReport(ApiModel):
+    items: list[KeyUsageView]
+
+
 class PurgeReport(ApiModel):
     removed: int = Field(description="stored answers that are gone")
 
@@ -382,8 +398,20 @@ class ProviderView(ApiModel):
 class KeyRequest(RequestModel):
     name: str = Field(min_length=1, max_length=120, pattern=r"^[^\x00]*$", examples=["notebook of Ada"])
     scopes: list[str] = Field(
-        min_length=1, max_length=3, examples=[["read", "write"]], description="read, write, admin"
+        min_length=1, max_length=4, examples=[["read", "write"]], description="chat, read, write, admin"
     )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="live requests; null: no limit"
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=10**12, description="prompts and answers of live requests; null: no limit"
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=1, le=10**15, description="the same of one UTC day; null: no limit"
+    )
+
+    def limits(self) -> KeyLimits:
+        return KeyLimits(self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day)
 
 
 class KeyView(ApiModel):
@@ -394,6 +422,9 @@ class KeyView(ApiModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    requests_per_minute: int | None = Field(description="of live requests; null: no limit")
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
 
     @classmethod
     def of(cls, key: ApiKey) -> "KeyView":

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
+from services.api.gateway.gateway import Gateway
 from services.api.local_objects import LocalObjects
 from shared.artifacts.protocol import ArtifactStore
 from shared.llm.models import LanguageModels
@@ -30,6 +31,7 @@ class ApiState:
     events: EventHub
     objects: LocalObjects
     datasets: DatasetReader
+    gateway: Gateway
     models: LanguageModels
     inferring: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the request whose preferences are being inferred."""

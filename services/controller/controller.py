@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.controller import (
+    deployments,
     dispatch,
     garbage,
     leases,
@@ -50,12 +51,20 @@ DUTIES: tuple[Duty, ...] = (
     partition.unblock,
     settle.finish_jobs,
     settle.settle_stopped,
+    deployments.stop_of_ended_jobs,
+    deployments.place_waiting,
     dispatch.dispatch,
     publish.publish_outbox,
 )
 """Every round, in this order: a finished step's followers are rung for in the same round."""
 
-TICK_DUTIES: tuple[Duty, ...] = (leases.expire_leases, settle.enforce_deadlines, garbage.collect)
+TICK_DUTIES: tuple[Duty, ...] = (
+    leases.expire_leases,
+    settle.enforce_deadlines,
+    deployments.notice_lost,
+    deployments.expire_gpus,
+    garbage.collect,
+)
 """At most once a tick: what time brings about."""
 
 

@@ -48,6 +48,10 @@ class DirectoryStore:
             while chunk := await asyncio.to_thread(handle.read, chunk_bytes):
                 yield chunk
 
+    async def presigned_url(self, key: str, seconds: int) -> str | None:  # noqa: ARG002
+        """None: a folder has no server of its own."""
+        return None
+
     async def stat(self, key: str) -> ObjectInfo:
         return ObjectInfo(key, (await asyncio.to_thread(self._existing(key).stat)).st_size)
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -62,6 +63,14 @@ class S3Store:
         finally:
             response.close()
             response.release_conn()
+
+    async def presigned_url(self, key: str, seconds: int) -> str | None:
+        return await asyncio.to_thread(
+            self._client.presigned_get_object,
+            bucket_name=self.bucket,
+            object_name=key,
+            expires=timedelta(seconds=seconds),
+        )
 
     async def stat(self, key: str) -> ObjectInfo:
         try:

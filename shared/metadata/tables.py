@@ -389,6 +389,8 @@ class ModelServer(SQLModel, table=True):
     """Whose GPUs it can lease; GPU servers of one machine name the same host."""
     gpus: int = 0
     """GPUs that a model takes here."""
+    devices: list[int] = Field(sa_column=sa.Column(ARRAY(sa.Integer), nullable=False, server_default="{}"))
+    """GPUs of the host that the launcher can use."""
     address: str | None = None
     """Where what serves now answers, `http://host:port`."""
     deployment_id: str | None = Field(default=None, foreign_key="deployment.id", index=True)
@@ -399,6 +401,10 @@ class ModelServer(SQLModel, table=True):
     observed_detail: str = ""
     serving: str | None = None
     """`<deployment id>:<revision>` of what answers at `address`."""
+    leaving: bool = Field(default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false()))
+    """Its launcher is ending, or has given the place up."""
+    live_since: datetime | None = Field(default=None, sa_column=_time(True))
+    """Since when it reports without a longer pause."""
     heartbeat_at: datetime | None = Field(default=None, sa_column=_time(True))
 
 

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.metadata.engine import STOP_CHANNEL, connect, create_engine, session_factory
+from shared.metadata.repositories.gpu_slots import GpuSlotRepository, attempt_holder
 from shared.metadata.repositories.steps import Claim, StepRepository
 from shared.metadata.repositories.workers import WorkerRepository
 from shared.queue.retry_policy import EndKind
@@ -37,6 +38,8 @@ class Lease:
         self.closing = False
         """True from when the attempt's end is being written: from then on the database alone decides, and an attempt that
         is no longer running says nothing about the lease."""
+        self.holds_gpus = False
+        """GPUs are leased for it, and renewed with it."""
         self.finished = False
         """True from when a whole step's work is done and only has to be stored: a worker that leaves waits for that."""
 
@@ -56,7 +59,11 @@ class Lease:
 class LeaseKeeper:
     """Renews all leases of this process and keeps its row in `worker` fresh."""
 
-    def __init__(self, settings: Settings, worker_id: str, roles: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, worker_id: str, roles: Sequence[str], gpus: tuple[str, Sequence[int]] | None = None
+    ) -> None:
+        """`gpus` are this machine's, told with each beat: its name among those who share them, and their numbers."""
+        self._gpus = gpus
         self._settings = settings
         self._worker_id = worker_id
         self._roles = tuple(roles)
@@ -152,6 +159,13 @@ class LeaseKeeper:
             answers = await StepRepository(session).renew(
                 [lease.claim.attempt_id for lease in leases], self._settings.lease_seconds
             )
+            holders = [
+                attempt_holder(lease.claim.attempt_id)
+                for lease in leases
+                if lease.holds_gpus and lease.claim.attempt_id in answers
+            ]
+            if holders:
+                await GpuSlotRepository(session).renew(holders, self._settings.lease_seconds)
         for lease in leases:
             if lease.claim.attempt_id not in self._leases:
                 continue  # it ended while the answer was under way
@@ -178,6 +192,8 @@ class LeaseKeeper:
                 busy=len(self._leases),
                 draining=self.draining,
             )
+            if self._gpus is not None:
+                await GpuSlotRepository(session).register(*self._gpus)
         self._slots_told = slots
 
     async def _listen_forever(self) -> None:

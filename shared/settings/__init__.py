@@ -49,6 +49,18 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8080, ge=0, le=65_535)
     upload_limit_bytes: int = Field(default=2 << 30, ge=1)
 
+    live_open_requests: int = Field(
+        default=256, ge=1, description="live requests that one api process has open at once; more are answered 503"
+    )
+    live_prompt_characters: int = Field(
+        default=400_000, ge=1, description="of all messages of one live request together"
+    )
+    live_answer_tokens: int = Field(default=8192, ge=1, description="the most that one live request may ask for")
+    live_first_piece_seconds: Seconds = Field(
+        default=60.0, description="a model server that has said nothing for so long has failed the live request"
+    )
+    live_request_seconds: Seconds = Field(default=600.0, description="one live request with its whole answer")
+
     lease_seconds: Seconds = 60.0
     heartbeat_seconds: Seconds = 15.0
     heartbeat_give_up_seconds: Seconds = Field(
@@ -77,6 +89,18 @@ class Settings(BaseSettings):
         default=30.0, description="a provider that fails every call is left alone for so long"
     )
     llm_cache_ttl_seconds: Seconds = Field(default=30 * 86_400.0, description="age at which a stored answer expires")
+
+    launcher_token: SecretStr = Field(
+        default=SecretStr(""), description="what launchers of model servers send; without it none is heard"
+    )
+    launcher_lease_seconds: Seconds = Field(
+        default=20.0, description="a launcher that reports nothing for so long counts as gone; it reports every 2 s"
+    )
+    gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs of this machine; null: those that are seen")
+    gpu_host: str = Field(default="", max_length=200, description="name of the machine whose GPUs are shared")
+    gpu_lease_seconds: Seconds = Field(
+        default=600.0, description="a model server that cannot report for so long gives its GPUs up"
+    )
 
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from shared.domain.errors import MultifacetError
 from shared.settings import ENVIRONMENT_PREFIX, Settings
 
-_SECRET_PARTS = ("key", "secret", "url")
+_SECRET_PARTS = ("key", "secret", "token", "url")
 """In the name of a setting whose value is not shown: urls may hold a password."""
 
 _WITHOUT_SCHEMA = frozenset({"UndefinedTable", "UndefinedColumn"})

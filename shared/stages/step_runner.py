@@ -28,6 +28,7 @@ from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
 from shared.settings import Settings
 from shared.stages.capacity import Capacity, StepLoad
+from shared.stages.gpus import Gpus, visible_devices
 from shared.stages.job_data import JobData, JobDataCache, code_version
 from shared.stages.protocol import RowContext, RowStageHandler, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
@@ -61,8 +62,10 @@ class StepRunner:
         keeper: LeaseKeeper,
         handlers: Mapping[StageKind, Handler],
         capacity_changed: Callable[[int], None],
+        gpus: Gpus | None = None,
     ) -> None:
         self._settings = settings
+        self._gpus = gpus or Gpus(sessions, settings.lease_seconds, "", ())
         self._worker_id = worker_id
         self._sessions = sessions
         self._store = store
@@ -222,20 +225,22 @@ class StepRunner:
         async def emit(events: Sequence[NewEvent]) -> None:
             await self._emit(lease, events)
 
-        return await run_whole_step(
-            lease=lease,
-            handler=handler,
-            data=data,
-            inputs=inputs,
-            stage_ledgers=ledgers,
-            facts=facts,
-            store=self._store,
-            folder=folder,
-            lineage=_lineage(claim, ids, {}),
-            report=report,
-            emit=emit,
-            grace_seconds=self._settings.cancel_grace_seconds,
-        )
+        async with self._gpus.leased_for(lease, data.spec) as devices:
+            return await run_whole_step(
+                lease=lease,
+                handler=handler,
+                data=data,
+                inputs=inputs,
+                stage_ledgers=ledgers,
+                facts=facts,
+                store=self._store,
+                folder=folder,
+                lineage=_lineage(claim, ids, {}),
+                report=report,
+                emit=emit,
+                grace_seconds=self._settings.cancel_grace_seconds,
+                environment=visible_devices(devices),
+            )
 
     async def _language_models(self) -> LanguageModels:
         """The process's language models, made when the first row step needs them."""

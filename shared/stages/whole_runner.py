@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,10 @@ async def run_whole_step(
     report: ReportWhole,
     emit: EmitEvents,
     grace_seconds: float,
+    environment: Mapping[str, str] | None = None,
 ) -> StepProduct:
-    """Run `handler` in a child process and upload what it made; `folder` is this attempt's scratch folder.
+    """Run `handler` in a child process and upload what it made; `folder` is this attempt's scratch folder, `environment` is set
+    for the child beside the worker's own.
 
     The child's process group is killed when the lease asks to stop or this coroutine is cancelled. The step has `grace_seconds`
     first where the worker has to leave, and where the handler stops itself, which is told at once; a result that it still
@@ -100,7 +102,7 @@ async def run_whole_step(
     await asyncio.to_thread((folder / REQUEST_FILE).write_bytes, encode(request))
     if lease.stop.is_set() and (handler.stops_itself or lease.reason is not EndKind.PREEMPTED):
         raise StepStopped
-    result = await _run_child(lease, handler, folder, Told(report, emit), grace_seconds)
+    result = await _run_child(lease, handler, folder, Told(report, emit), grace_seconds, environment or {})
     lease.finished = True
     for output in result.outputs:
         if not output.path.resolve().is_relative_to(outputs.resolve()):
@@ -132,10 +134,18 @@ async def _download(store: ArtifactStore, inputs: Sequence[InputReference], fold
     return list(await asyncio.gather(*map(download, inputs)))
 
 
-async def _run_child(lease: Lease, handler: WholeStepHandler, folder: Path, told: "Told", grace: float) -> WholeResult:
+async def _run_child(
+    lease: Lease,
+    handler: WholeStepHandler,
+    folder: Path,
+    told: "Told",
+    grace: float,
+    environment: Mapping[str, str],
+) -> WholeResult:
     process = await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, "-m", "shared.stages.child", str(folder)],
+        env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

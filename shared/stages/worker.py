@@ -23,6 +23,7 @@ import uvloop
 from shared.artifacts import open_store
 from shared.domain.errors import InputRefused
 from shared.domain.plan import SERVICES, StageKind
+from shared.gpus import gpu_devices, gpu_host
 from shared.llm.providers import load_providers
 from shared.metadata.engine import create_engine, parse_url, session_factory
 from shared.queue.doorbell_worker import DoorbellWorker
@@ -30,6 +31,7 @@ from shared.queue.lease import LeaseKeeper
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
 from shared.settings.start_up import ended_in_words, starting
+from shared.stages.gpus import Gpus
 from shared.stages.protocol import RowStageHandler
 from shared.stages.small_process import settle_after_imports, share_one_heap
 from shared.stages.step_runner import Handler, StepRunner
@@ -121,15 +123,18 @@ class Worker:
         engine = create_engine(
             self._settings.database_url, pool_size=self._settings.worker_slots + 2, application_name="multifacet-worker"
         )
-        self._keeper = LeaseKeeper(self._settings, self.id, self._roles)
+        host, devices = gpu_host(self._settings), await asyncio.to_thread(self._devices)
+        self._keeper = LeaseKeeper(self._settings, self.id, self._roles, (host, devices) if devices else None)
+        sessions = session_factory(engine)
         self._runner = StepRunner(
             self._settings,
             self.id,
-            session_factory(engine),
+            sessions,
             open_store(self._settings),
             self._keeper,
             self._handlers,
             self._capacity_changed,
+            Gpus(sessions, self._settings.lease_seconds, host, devices),
         )
         try:
             await self._keeper.start()
@@ -140,6 +145,10 @@ class Worker:
             await self._keeper.close()
             await self._runner.close()
             await engine.dispose()
+
+    def _devices(self) -> tuple[int, ...]:
+        """The GPUs that trainings of this worker lease; other roles use none."""
+        return gpu_devices(self._settings) if StageKind.TRAIN in self._handlers else ()
 
     def _answer_doorbell(self, step_id: str, dispatch_no: int) -> None:
         """In a pool thread: hand the doorbell to the loop and wait until the step is done with."""

@@ -1,7 +1,6 @@
 """What jobs made: records and bytes."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
@@ -9,19 +8,17 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from services.api.authentication import Reader
-from services.api.problems import Problem, not_found
+from services.api.problems import not_found
+from services.api.ranges import byte_range, stream_range
 from services.api.routes.common import problems
 from services.api.schemas import ArtifactView, Limit, Listing
 from services.api.state import State
-from shared.artifacts.protocol import ArtifactStore
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Artifact
 
 router = APIRouter(tags=["artifacts"])
 
-_CHUNK_BYTES = 1 << 20
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SHOWN_INLINE = {"text/html", "text/plain", "text/markdown", "application/json", "image/png", "image/svg+xml"}
 """Types that a browser may show; all others are saved."""
 
@@ -92,13 +89,13 @@ async def content(
     start, end = 0, artifact.size
     status = 200
     if range_header is not None and (if_range is None or if_range.strip() == etag):
-        found = _range(range_header, artifact.size)
+        found = byte_range(range_header, artifact.size)
         if found is not None:
             start, end = found
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
     headers["Content-Length"] = str(end - start)
-    return StreamingResponse(_bytes(state.store, artifact.key, start, end), status_code=status, headers=headers)
+    return StreamingResponse(stream_range(state.store, artifact.key, start, end), status_code=status, headers=headers)
 
 
 @router.head(
@@ -140,37 +137,6 @@ def _headers(artifact: Artifact, *, download: bool) -> dict[str, str]:
         "Content-Security-Policy": _SANDBOX,
         "X-Content-Type-Options": "nosniff",
     }
-
-
-def _range(header: str, size: int) -> tuple[int, int] | None:
-    """[start, end) of a range; None for a header that says something else, which is then ignored. Problem 416 outside."""
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or match.group(0) == "bytes=-":
-        return None
-    first, last = match.groups()
-    if first == "":
-        start, end = max(0, size - int(last)), size
-    else:
-        start, end = int(first), min(size, int(last) + 1) if last else size
-        if last and int(last) < int(first):
-            return None
-    if start >= size or start >= end:
-        raise Problem(
-            416,
-            "range_not_satisfiable",
-            f"the range {header!r} lies outside the {size} bytes of this artifact",
-            headers={"Content-Range": f"bytes */{size}"},
-        )
-    return start, end
-
-
-async def _bytes(store: ArtifactStore, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-    while start < end:
-        chunk = await store.get_bytes(key, start, min(_CHUNK_BYTES, end - start))
-        if not chunk:
-            return
-        start += len(chunk)
-        yield chunk
 
 
 async def _require(state: State, project_id: str, artifact_id: str) -> Artifact:

@@ -23,7 +23,9 @@ router = APIRouter(tags=["keys"])
 async def create_key(wanted: KeyRequest, response: Response, caller: Administrator, state: State) -> NewKey:
     """Make a key for this project. The key itself is shown in this answer only; the server keeps its sha256."""
     async with state.transaction() as session:
-        row, secret = await ApiKeyRepository(session).create(caller.project_id, wanted.name, wanted.scopes)
+        row, secret = await ApiKeyRepository(session).create(
+            caller.project_id, wanted.name, wanted.scopes, limits=wanted.limits()
+        )
     response.headers["Cache-Control"] = "no-store"
     response.headers["Location"] = f"/v1/keys/{row.id}"
     return NewKey(**KeyView.of(row).model_dump(), key=secret)
@@ -39,11 +41,15 @@ async def list_keys(caller: Administrator, state: State) -> Listing[KeyView]:
 
 @router.delete("/v1/keys/{key_id}", operation_id="revoke_key", responses=problems(404))
 async def revoke_key(key_id: str, caller: Administrator, state: State) -> KeyView:
-    """Revoke a key at once, with every browser session that was traded for it. The record stays."""
+    """Revoke a key at once, with every browser session that was traded for it. The record stays.
+
+    Live requests end within five seconds where several api processes run: each remembers keys for so long.
+    """
     async with state.transaction() as session:
         key = await ApiKeyRepository(session).revoke(caller.project_id, key_id)
     if key is None:
         raise not_found("key", key_id)
+    state.gateway.keys.forget(key_id)
     return KeyView.of(key)
 
 

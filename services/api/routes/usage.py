@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 
 from services.api.authentication import Reader
 from services.api.routes.common import problems
-from services.api.schemas import UsageFigures, UsageGroupView, UsageReport
+from services.api.schemas import KeyUsageReport, KeyUsageView, UsageFigures, UsageGroupView, UsageReport
 from services.api.state import State
+from shared.metadata.repositories.key_usage import KeyUsageRepository
 from shared.metadata.repositories.usage import UsageGroup, UsageRepository
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -31,3 +32,16 @@ async def read_usage(
         total=UsageFigures.model_validate(total),
         groups=[UsageGroupView.model_validate(group) for group in groups],
     )
+
+
+@router.get("/keys", operation_id="read_key_usage", responses=problems())
+async def read_key_usage(
+    caller: Reader,
+    state: State,
+    key: Annotated[str | None, Query(max_length=100, description="only the key with this id")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> KeyUsageReport:
+    """What live requests took, by UTC day (newest first) and key. Written once a second; what the daily quota is counted by."""
+    async with state.transaction() as session:
+        rows = await KeyUsageRepository(session).list(caller.project_id, key_id=key, limit=limit)
+    return KeyUsageReport(items=[KeyUsageView.model_validate(row) for row in rows])

@@ -5,19 +5,44 @@ import secrets
 from collections.abc import Sequence
 from hashlib import sha256
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from shared.domain.errors import InputRefused
 from shared.domain.identifiers import new_id
 from shared.metadata.tables import ApiKey, Project
 
-SCOPES = ("read", "write", "admin")
+SCOPES = ("chat", "read", "write", "admin")
+"""`chat` calls models alone; each of `write` and `admin` grants all that stands before it, `read` grants no `chat`."""
+
 KEY_PREFIX = "mf_"
 SESSION_PREFIX = "mfs_"
 _SESSION_KIND = "session"
+
+
+class KeyLimits(msgspec.Struct, frozen=True):
+    """What the live requests of a key may take; None: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Prompts and answers together."""
+    tokens_per_day: int | None = None
+    """Of a UTC day, prompts and answers together."""
+
+
+class LiveKey(msgspec.Struct, frozen=True):
+    """A valid key or browser session, as live requests need it."""
+
+    id: str
+    counted_as: str
+    """The key whose limits count: of a browser session, the one that it was traded for."""
+    project_id: str
+    scopes: tuple[str, ...]
+    limits: KeyLimits
 
 
 def hash_of(secret: str) -> str:
@@ -32,7 +57,13 @@ class ApiKeyRepository:
         self._session = session
 
     async def create(
-        self, project_id: str, name: str, scopes: Sequence[str], *, secret: str | None = None
+        self,
+        project_id: str,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        secret: str | None = None,
+        limits: KeyLimits | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key (and its project, where it is new); returns the row and the key itself, which is kept nowhere.
 
@@ -55,6 +86,7 @@ class ApiKeyRepository:
             name=name,
             key_sha256=hash_of(secret),
             scopes=[scope for scope in SCOPES if scope in scopes],
+            **msgspec.structs.asdict(limits or KeyLimits()),
         )
         await self._session.execute(statement.on_conflict_do_nothing(index_elements=["key_sha256"]))
         query = sa.select(ApiKey).where(col(ApiKey.key_sha256) == hash_of(secret))
@@ -93,6 +125,31 @@ class ApiKeyRepository:
             sa.or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > sa.func.now()),
         )
         return (await self._session.execute(query)).scalar_one_or_none()
+
+    async def find_live(self, secret_sha256: str) -> LiveKey | None:
+        """As `find`, by the secret's `hash_of`, with the limits that count: those of a session are its key's."""
+        parent = aliased(ApiKey)
+        query = (
+            sa.select(ApiKey, parent)
+            .outerjoin(parent, sa.and_(col(ApiKey.id).like(f"{_SESSION_KIND}\\_%"), col(parent.id) == col(ApiKey.name)))
+            .where(
+                col(ApiKey.key_sha256) == secret_sha256,
+                col(ApiKey.revoked_at).is_(None),
+                sa.or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > sa.func.now()),
+            )
+        )
+        found = (await self._session.execute(query)).one_or_none()
+        if found is None:
+            return None
+        key, traded = found
+        limited = traded or key
+        return LiveKey(
+            id=key.id,
+            counted_as=limited.id,
+            project_id=key.project_id,
+            scopes=tuple(key.scopes),
+            limits=KeyLimits(limited.requests_per_minute, limited.tokens_per_minute, limited.tokens_per_day),
+        )
 
     async def list(self, project_id: str) -> builtins.list[ApiKey]:
         """Keys of a project, newest first, revoked ones included, sessions left out."""

@@ -52,9 +52,15 @@ class ServingRepository:
                     is_adapter=model is not None and model.adapter_only,
                     maximum_input_tokens=info.get("maximum_input_tokens"),
                     maximum_total_tokens=info.get("maximum_total_tokens"),
+                    created_at=deployment.created_at,
                 )
             )
         return found
+
+    async def living(self) -> list[Deployment]:
+        """All deployments that are not stopped, of all projects, whether they answer or not."""
+        query = sa.select(Deployment).where(col(Deployment.state) != DeploymentState.STOPPED.value)
+        return list((await self._session.execute(query)).scalars())
 
     async def find(self, project_id: str, name: str) -> ServingModel | None:
         """The deployment of that name, if it answers now."""

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from services.api.problems import Problem
-from services.api.routes.artifacts import _range
+from services.api.ranges import byte_range
 from services.api.state import ApiState
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from tests.services.api.support import add_artifact, assert_problem, job_with_rows, submit_directly
@@ -98,7 +98,7 @@ def test_a_range_never_leaves_the_object(size: int, first: int, last: int) -> No
         found: tuple[int, int] | None = None
         refused = False
         try:
-            found = _range(header, size)
+            found = byte_range(header, size)
         except Problem:
             refused = True
         if refused:

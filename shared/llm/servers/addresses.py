@@ -15,7 +15,14 @@ def address_of(serving: ServingModel, providers: Providers) -> ServerAddress:
     target = serving.target
     if target.provider is not None and target.model is not None:
         resolved = providers.require(ModelChoice(provider=target.provider, model=target.model), "/target")
-        return ServerAddress(ServerKind.OPENAI, resolved.base_url(), target.model, resolved.api_key())
+        return ServerAddress(
+            ServerKind.OPENAI,
+            resolved.base_url(),
+            target.model,
+            resolved.api_key(),
+            output_limit_parameter=resolved.provider.output_limit_parameter,
+            structured_output=resolved.provider.structured_output == "json_schema",
+        )
     if serving.server_kind is None or serving.server_address is None:
         raise ValueError(f"the deployment {serving.name} has no server")
     # A server holds one model, whatever it is called; adapters beside it are called as their deployment is.

@@ -35,6 +35,10 @@ class ServerAddress(msgspec.Struct, frozen=True):
     api_key: str | None = None
     is_adapter: bool = False
     """The model is an adapter beside the base that the server holds."""
+    output_limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """OpenAI: what its chat route calls the limit of an answer."""
+    structured_output: bool = True
+    """OpenAI: it takes JSON schemas."""
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.kind.value}, {self.base_url}, {self.model})"

@@ -31,6 +31,8 @@ class EngineRequest:
     top_tokens: int = 0
     prompt_log_probabilities: bool = False
     stop_at_eos: bool = True
+    adapter: str | None = None
+    """Name of the adapter to answer with; None for the model itself."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class EngineToken:
     log_probability: float | None
     special: bool = False
     top: tuple["EngineToken", ...] = ()
+    last: bool = False
+    """Of a generated token: nothing but the EngineEnd follows. A stream tells the end together with its last token."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,9 @@ class EngineSequence(Protocol):
 
     prompt_tokens: Sequence[EngineToken]
     """With `prompt_log_probabilities`, from the first token on."""
+
+    started_at: float | None
+    """When it left the queue (`time.monotonic`); None while it waits."""
 
     def __aiter__(self) -> AsyncIterator[EngineToken | EngineEnd]: ...
 

@@ -50,7 +50,7 @@ def _say(line: str) -> None:
 
 
 async def _load(arguments: ServerArguments) -> Service:
-    from services.inference.cpu_server.engine import open_engine  # torch takes seconds, the port does not wait
+    from services.inference.cpu_server.engine.opening import open_engine  # torch takes seconds, the port does not wait
 
     texts = await asyncio.to_thread(_texts, arguments)
     engine = await asyncio.to_thread(
@@ -60,6 +60,9 @@ async def _load(arguments: ServerArguments) -> Service:
         maximum_total_tokens=arguments.limits.max_total_tokens,
         dtype=arguments.dtype,
         adapters=arguments.adapters,
+        model_id=arguments.name,
+        # Whoever may come in may wait: what is refused is refused by one rule.
+        maximum_waiting=max(0, arguments.limits.max_concurrent_requests - arguments.slots),
     )
     await engine.start()
     return Service(engine, texts, arguments.limits, arguments.name, Metrics(arguments.limits))

@@ -9,7 +9,7 @@ from services.inference.cpu_server.http.limits import Limits
 from shared.domain.errors import InputRefused
 from shared.model_folder import check_model_folder
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 LARGEST_DEFAULT = 4096
 """Tokens of prompt and answer where neither the command line nor the model says less."""
 
@@ -22,7 +22,7 @@ class ServerArguments(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     port: int
     limits: Limits
-    dtype: str | None
+    dtype: str
     slots: int
     adapters: dict[str, Path]
     grace_seconds: float
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="largest body (default: %(default)s)",
     )
-    add("--dtype", choices=DTYPES, help="type of the weights (default: what the engine takes for this model)")
+    add(
+        "--dtype", choices=DTYPES, default="auto", help="type of the weights (default: %(default)s, as they are stored)"
+    )
     add(
         "--lora-adapters",
         default="",

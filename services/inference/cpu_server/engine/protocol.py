@@ -31,8 +31,9 @@ class EngineRequest:
     top_tokens: int = 0
     prompt_log_probabilities: bool = False
     stop_at_eos: bool = True
+    """False: an EOS token is a token like others. A finished grammar ends the sequence all the same."""
     adapter: str | None = None
-    """Name of the adapter to answer with; None for the model itself."""
+    """One of `EngineFacts.adapters`; None is the model alone."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class EngineToken:
 
     `log_probability` is natural; of a sampled token it is that of the distribution it was drawn from (after penalties,
     temperature and cuts), as TGI has it; None for the first token of a prompt. `text` is what the token adds to the text:
-    empty while a character of several tokens is incomplete.
+    empty while a character of several tokens is incomplete. A special token (`special`) adds nothing to the text; its `text`
+    is how it is written, as TGI has it. The texts of the other tokens, one after the other, are `EngineEnd.text`. Tokens of a
+    prompt and of `top` stand alone: their `text` is what they would add by themselves.
     """
 
     id: int
@@ -85,8 +88,10 @@ class EngineSequence(Protocol):
     prompt_tokens: Sequence[EngineToken]
     """With `prompt_log_probabilities`, from the first token on."""
 
-    started_at: float | None
-    """When it left the queue (`time.monotonic`); None while it waits."""
+    @property
+    def started_at(self) -> float | None:
+        """When it left the queue (`time.monotonic`); None while it waits."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[EngineToken | EngineEnd]: ...
 
@@ -134,7 +139,8 @@ class Engine(Protocol):
     async def start(self) -> None: ...
 
     async def submit(self, request: EngineRequest) -> EngineSequence:
-        """Raises EngineOverloaded, GrammarRefused; for a reward model ValueError."""
+        """Raises EngineOverloaded, GrammarRefused; ValueError for a reward model, an adapter that there is not, an empty prompt,
+        and for more tokens than `facts.maximum_total_tokens`."""
         ...
 
     async def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:

@@ -47,7 +47,9 @@ async def chat(service: Service, body: ChatBody) -> Response:
     )
     characters = sum(len(message.content) for message in body.messages if isinstance(message.content, str))
     if body.stream:
-        return EventStream(_events(service, running, body), running.close, stream_headers(characters))
+        return EventStream(
+            _events(service, running, body), running.close, stream_headers(service.engine.facts.device, characters)
+        )
     result = await whole(running)
     message = ChatMessage("assistant", result.end.text)
     told = Logprobs([_logprob(token) for token in result.tokens]) if body.logprobs else None
@@ -59,7 +61,7 @@ async def chat(service: Service, body: ChatBody) -> Response:
         [ChatChoice(0, message, told, finish_reason(result.end.reason))],
         usage(result.input_length, result.end.generated_tokens),
     )
-    return json_response(completion, headers=compute_headers(characters, [result]))
+    return json_response(completion, headers=compute_headers(service.engine.facts.device, characters, [result]))
 
 
 def _parameters(body: ChatBody) -> GenerateParameters:

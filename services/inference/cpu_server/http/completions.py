@@ -32,7 +32,9 @@ async def completions(service: Service, body: CompletionBody) -> Response:
     characters = sum(len(prompt) for prompt in prompts)
     if body.stream:
         streams = [_events(service, running, index) for index, running in enumerate(runnings)]
-        return EventStream(_to_the_end(streams), partial(_close, runnings), stream_headers(characters))
+        return EventStream(
+            _to_the_end(streams), partial(_close, runnings), stream_headers(service.engine.facts.device, characters)
+        )
     try:
         results = await all_of([whole(running) for running in runnings])
     finally:
@@ -48,7 +50,7 @@ async def completions(service: Service, body: CompletionBody) -> Response:
         ],
         usage(sum(result.input_length for result in results), sum(result.end.generated_tokens for result in results)),
     )
-    return json_response(completion, headers=compute_headers(characters, results))
+    return json_response(completion, headers=compute_headers(service.engine.facts.device, characters, results))
 
 
 def _check(body: CompletionBody, prompts: list[str], maximum: int) -> None:

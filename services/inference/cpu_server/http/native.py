@@ -35,18 +35,18 @@ async def compatible(service: Service, body: GenerateBody) -> Response:
     if body.stream:
         return await generate_stream(service, body)
     generated, results = await _generated(service, body)
-    return json_response([generated], headers=compute_headers(len(body.inputs), results))
+    return json_response([generated], headers=compute_headers(service.engine.facts.device, len(body.inputs), results))
 
 
 async def generate(service: Service, body: GenerateBody) -> Response:
     generated, results = await _generated(service, body)
-    return json_response(generated, headers=compute_headers(len(body.inputs), results))
+    return json_response(generated, headers=compute_headers(service.engine.facts.device, len(body.inputs), results))
 
 
 async def generate_stream(service: Service, body: GenerateBody) -> Response:
     running = await _begin(service, body, streaming=True)
     events = _events(service, running, body)
-    return EventStream(events, running.close, stream_headers(len(body.inputs)))
+    return EventStream(events, running.close, stream_headers(service.engine.facts.device, len(body.inputs)))
 
 
 async def _begin(service: Service, body: GenerateBody, *, streaming: bool) -> Running:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 from services.inference.cpu_server.http.sequences import Whole
 
-_COMPUTE_TYPE = "cpu"
+
+def stream_headers(device: str, characters: int) -> dict[str, str]:
+    """`device`: what the model runs on; `characters`: of the prompt."""
+    return {"x-compute-type": device, "x-compute-characters": str(characters)}
 
 
-def stream_headers(characters: int) -> dict[str, str]:
-    """`characters`: of the prompt."""
-    return {"x-compute-type": _COMPUTE_TYPE, "x-compute-characters": str(characters)}
-
-
-def compute_headers(characters: int, results: Sequence[Whole]) -> dict[str, str]:
+def compute_headers(device: str, characters: int, results: Sequence[Whole]) -> dict[str, str]:
     """Sums over the sequences of an answer."""
     times = [result.times for result in results]
     milliseconds = {
@@ -23,7 +21,7 @@ def compute_headers(characters: int, results: Sequence[Whole]) -> dict[str, str]
         "x-time-per-token": sum(one.per_token for one in times),
     }
     return {
-        **stream_headers(characters),
+        **stream_headers(device, characters),
         "x-compute-time": f"{sum(one.total for one in times):.6f}",
         **{name: str(int(seconds * 1000)) for name, seconds in milliseconds.items()},
         "x-prompt-tokens": str(sum(result.input_length for result in results)),

@@ -96,15 +96,13 @@ class Places:
         self._queue.append(turn)
         try:
             async with asyncio.timeout_at(deadline):
-                await turn
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    self._give_up(turn)
+                    raise
         except TimeoutError:
             raise self.overloaded("none became free in the time that the call had") from None
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on()
-            elif turn in self._queue:
-                self._queue.remove(turn)
-            raise
 
     def leave(self, seconds: float) -> None:
         """Give the place to who waits longest. `seconds`: how long it was held."""
@@ -128,6 +126,13 @@ class Places:
 
     def _closed_error(self) -> ServerUnavailable:
         return ServerUnavailable(f"{self._server} was closed here; open it again")
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        """Of a call that is cancelled or out of time: its turn may have come in the same moment."""
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._pass_on()
+        elif turn in self._queue:
+            self._queue.remove(turn)
 
     def _pass_on(self) -> None:
         while self._queue:

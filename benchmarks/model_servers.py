@@ -1,6 +1,6 @@
 """CPU seconds of this process per streamed piece and per whole call of each adapter, with a stub server in another process.
 
-    PYTHONPATH=. python benchmarks/model_servers.py --streams 64 --pieces 200
+    python -m benchmarks.model_servers --streams 64 --pieces 200
 
 The stub sends each stream's events as they are due, one by one, as a model does; its own time is in its own process.
 """

@@ -8,6 +8,7 @@ import msgspec
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.api.answer_checks import check_answers
 from services.api.local_objects import ObjectReference
 from services.api.problems import Problem
 from services.api.state import ApiState
@@ -50,7 +51,8 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
     """Check a whole job and estimate it.
 
     Raises InputRefused for an option that would do nothing, for an unknown provider, model or taxonomy, for a source that is
-    missing or cannot be read with its mapping, and for data or a base of a training that is not there. Whether the budget is
+    missing or cannot be read with its mapping, for data or a base of a training that is not there, and for questions, candidates
+    or reward models that are not there or cannot do what is asked. Whether the budget is
     enough is asked by `require_budget`.
     """
     refuse_unstorable(spec)
@@ -102,7 +104,12 @@ async def check_job(state: ApiState, project_id: str, spec: JobSpec) -> CheckedJ
     )
     async with state.transaction() as session:
         simulated |= await _check_trainings(session, project_id, spec)
-        estimate = await estimate_job(session, spec, taxonomy, rows, average, project_id, state.providers)
+    asked = await check_answers(state, project_id, spec, rows, average)
+    simulated |= asked.is_simulated
+    async with state.transaction() as session:
+        estimate = await estimate_job(
+            session, spec, taxonomy, rows, average, project_id, state.providers, asked.questions
+        )
     return CheckedJob(spec, taxonomy, simulated, estimate, rows, exact)
 
 

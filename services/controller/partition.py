@@ -8,8 +8,8 @@ _WHOLE = (NewStep(0, None),)
 
 
 async def partition(state: ControllerState) -> None:
-    """A whole stage has one step, made at once. A row stage has one per part of the stage that its rows come from, made
-    when that stage has succeeded."""
+    """A whole stage has one step, made at once. A row stage has one per part of the stage that its rows come from (the first one
+    that it needs), made when that stage has succeeded."""
     async with state.sessions() as session:
         stages = await SchedulingRepository(session).unpartitioned_stages()
     if not stages:

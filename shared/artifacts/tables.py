@@ -42,9 +42,22 @@ _PROVENANCE = pa.struct(
         ("temperature", pa.float64()),
         ("top_p", pa.float64()),
         ("max_tokens", pa.int64()),
+        ("repetition_penalty", pa.float64()),
         ("attempts", pa.int64()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
+    ]
+)
+
+_ANSWER = pa.struct(
+    [
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("seed", pa.int64()),
+        ("tokens", pa.int64()),
+        ("reward", pa.float64()),
+        ("best", pa.bool_()),
+        ("fault", pa.string()),
     ]
 )
 
@@ -63,6 +76,7 @@ _FACET = pa.struct(
         ("moot", pa.list_(pa.int64())),
         ("contradictions", pa.list_(pa.struct([("answer_quote", pa.string()), ("reference_quote", pa.string())]))),
         ("scores", pa.map_(pa.string(), pa.float64())),
+        ("answers", pa.list_(_ANSWER)),
         ("rejection", pa.struct([("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])),
         ("provenance", pa.list_(_PROVENANCE)),
     ]

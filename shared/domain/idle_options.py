@@ -9,7 +9,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.language import DETECTABLE_LANGUAGES
-from shared.domain.plan import plan_of
+from shared.domain.plan import StageKind, plan_of
 
 
 class IdleOption(msgspec.Struct, frozen=True):
@@ -32,6 +32,33 @@ def idle_options(spec: JobSpec) -> Iterator[IdleOption]:
             )
     yield from _of_judge(spec)
     yield from _of_splits(spec)
+    yield from _of_answers(spec)
+
+
+def _of_answers(spec: JobSpec) -> Iterator[IdleOption]:
+    if spec.asked.file is not None and spec.asked.split == "train":
+        yield IdleOption(
+            "/questions/split",
+            "questions.split is train, but an uploaded file has no splits: all its rows are asked; leave it out",
+        )
+    if spec.answer and spec.asked.is_own and spec.asked.split == "test" and spec.splits.test_share == 0:
+        yield IdleOption(
+            "/splits/test_share",
+            "the candidates are asked the test split, but with splits.test_share 0 no instruction is in it; set test_share, or "
+            "questions.split to train or all",
+        )
+    for number, answer in enumerate(spec.answer):
+        if answer.server != "cpu" and not answer.candidate.is_deployed_by_job:
+            yield IdleOption(
+                f"/answer/{number}/server",
+                f"server is {answer.server}, but the candidate of {answer.name} answers already; leave it out",
+            )
+        top_p = type(answer.decoding).model_fields["top_p"].default
+        if answer.decoding.greedy and answer.decoding.top_p != top_p:
+            yield IdleOption(
+                f"/answer/{number}/decoding/top_p",
+                "top_p is set, but with temperature 0 the most likely token is taken; leave it out, or raise temperature",
+            )
 
 
 def _of_splits(spec: JobSpec) -> Iterator[IdleOption]:
@@ -69,7 +96,7 @@ def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
             if value != type(model).model_fields[name].default:
                 detail = f"{part}.{name} is {value}, but only a judge can say so; set `judge`, or leave it out"
                 yield IdleOption(f"/{part}/{name}", detail)
-    elif not any(stage.is_row_stage for stage in plan_of(spec)):
+    elif not any(stage.is_row_stage and stage.kind is not StageKind.ANSWER for stage in plan_of(spec)):
         yield IdleOption(
             "/judge",
             "a judge is named, but the job stops before there is anything to judge; let `stop_after` be augment or later, or "

@@ -6,9 +6,17 @@ spec stored with a job is the resolved configuration of everything made by it.
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from shared.domain.plan import StageKind
+from shared.domain.answers import (
+    MAXIMUM_ANSWERS,
+    AnswerParameters,
+    QuestionParameters,
+    all_deployments,
+    refuse_answers,
+)
+from shared.domain.plan import SELECT, StageKind
 from shared.domain.presets import preset_values, with_preset
 from shared.domain.training import TrainParameters
 from shared.domain.trainings import MAXIMUM_TRAININGS, refuse_trainings
@@ -219,35 +227,51 @@ class AssembleParameters(SpecModel):
     )
 
 
-OF_EVERY_JOB = frozenset({"name", "train", "sources", "teacher", "deadline_seconds"})
+OF_EVERY_JOB = frozenset({"name", "train", "answer", "questions", "sources", "teacher", "deadline_seconds"})
 """Options that mean something without a collection. The two of the collection itself are checked apart."""
+
+OF_ANSWERS = frozenset({"seed", "budget_usd", "max_reject_rate"})
+"""Options that mean something where candidates answer, too."""
+
+COLLECTION_THAT_CAN_BE_ASKED = frozenset(
+    {None, StageKind.CURATE, StageKind.COMPOSE, StageKind.RESPOND, StageKind.ASSEMBLE, StageKind.REPORT}
+)
+"""Values of `stop_after` with which the job's own rows can be asked: as instructions alone, or with system messages."""
 
 COLLECTION_THAT_TRAINS = frozenset({None, StageKind.ASSEMBLE, StageKind.REPORT})
 """Values of `stop_after` with which a collection is assembled, so that it can be trained on."""
 
 
 class JobSpec(SpecModel):
-    """A pipeline, or its front part with `stop_after`, and trainings behind it; or trainings alone.
+    """A pipeline, or its front part with `stop_after`, with trainings behind it and candidates that answer; or these alone.
 
-    Without sources there is no collection: then `teacher` and every option of a collection are left out, and each training
-    names the job or file whose data it trains on.
+    Without sources there is no collection: then `teacher` and every option of a collection are left out, each training names
+    the job or file whose data it trains on, and `questions` the job or file that is asked.
     """
 
-    # `train` and `sources` stand before what is checked against them, so that a refusal points at the option in fault.
+    # `train`, `answer` and `sources` stand before what is checked against them, so that a refusal points at the option in fault.
 
     name: str = Field(default="collection", min_length=1, max_length=120)
     train: tuple[TrainParameters, ...] = Field(
         default=(), max_length=MAXIMUM_TRAININGS, description="trainings, each a stage of its own, after the collection"
     )
+    answer: tuple[AnswerParameters, ...] = Field(
+        default=(),
+        max_length=MAXIMUM_ANSWERS,
+        description="candidates that answer the questions, each a stage of its own",
+    )
+    questions: QuestionParameters | None = Field(
+        default=None, description="what the candidates are asked; null: the test split of the job's own collection"
+    )
     sources: tuple[Source, ...] = Field(
-        default=(), max_length=64, validate_default=True, description="left out where the job only trains"
+        default=(), max_length=64, validate_default=True, description="left out where the job makes no collection"
     )
     preset: str | None = Field(
         default=None, description="ready values for what the spec leaves out: `paper`; null takes the defaults"
     )
     taxonomy: str = Field(default="multifacet", description="`multifacet` or the id of an uploaded taxonomy")
     teacher: ModelChoice | None = Field(
-        default=None, validate_default=True, description="writes the collection; left out where the job only trains"
+        default=None, validate_default=True, description="writes the collection; left out where the job makes none"
     )
     judge: ModelChoice | None = Field(
         default=None, description="reads every response and fills the facet matrix; null: programs alone do"
@@ -277,15 +301,41 @@ class JobSpec(SpecModel):
         refuse_trainings(train)
         return train
 
+    @field_validator("answer")
+    @classmethod
+    def answers_can_be(cls, answer: tuple[AnswerParameters, ...], info: ValidationInfo) -> tuple[AnswerParameters, ...]:
+        if "train" in info.data:
+            refuse_answers(answer, info.data["train"])
+        return answer
+
+    @field_validator("questions")
+    @classmethod
+    def questions_are_answered(
+        cls, questions: QuestionParameters | None, info: ValidationInfo
+    ) -> QuestionParameters | None:
+        if questions is not None and info.data.get("answer") == ():
+            raise ValueError("questions is set, but nobody answers them; give a candidate in answer, or leave it out")
+        return questions
+
     @field_validator("sources")
     @classmethod
     def something_to_work_on(cls, sources: tuple[Source, ...], info: ValidationInfo) -> tuple[Source, ...]:
-        """Without sources there is a training at least, and none that needs the collection."""
-        if sources or "train" not in info.data:
+        """Without sources there is a training or an answer stage at least, and none that needs the collection."""
+        if sources or not {"train", "answer", "questions"} <= info.data.keys():
             return sources
         train: tuple[TrainParameters, ...] = info.data["train"]
-        if not train:
-            raise ValueError("a job has sources, trainings, or both; give at least one source, or one training")
+        answer: tuple[AnswerParameters, ...] = info.data["answer"]
+        questions: QuestionParameters | None = info.data["questions"]
+        if not train and not answer:
+            raise ValueError(
+                "a job has sources, trainings, candidates that answer, or several of these; give at least one source, or one "
+                "training, or one candidate in answer"
+            )
+        if answer and (questions is None or questions.is_own):
+            raise ValueError(
+                f"answer[0] ({answer[0].name}) would be asked the collection of this job, which has none without sources; give "
+                "sources, or set questions.job or questions.file"
+            )
         for number, training in enumerate(train):
             if training.data.is_own:
                 raise ValueError(
@@ -311,6 +361,8 @@ class JobSpec(SpecModel):
         name = str(info.field_name)
         if name in OF_EVERY_JOB or info.data.get("sources") != () or value == cls.model_fields[name].default:
             return value
+        if name in OF_ANSWERS and info.data.get("answer"):
+            return value
         raise ValueError(
             f"{name} is set, but it is an option of a collection, and this job has no sources; leave it out, or give sources"
         )
@@ -318,9 +370,17 @@ class JobSpec(SpecModel):
     @field_validator("stop_after")
     @classmethod
     def stop_leaves_what_is_trained_on(cls, last: StageKind | None, info: ValidationInfo) -> StageKind | None:
-        if last is StageKind.TRAIN:
+        if last in {StageKind.TRAIN, StageKind.SELECT, StageKind.DEPLOY, StageKind.ANSWER}:
             raise ValueError(
-                "stop_after names a stage of the collection; trainings come after it: take out of `train` what shall not run"
+                "stop_after names a stage of the collection; trainings and answers come after it: take out of `train` and of "
+                "`answer` what shall not run"
+            )
+        questions: QuestionParameters | None = info.data.get("questions")
+        asks_own = bool(info.data.get("answer")) and (questions is None or questions.is_own)
+        if asks_own and last not in COLLECTION_THAT_CAN_BE_ASKED:
+            raise ValueError(
+                f"the job stops after {last}, where its rows have preference sets but no system messages to ask with; let "
+                "stop_after be compose or later, or curate for the instructions alone, or set questions.job or questions.file"
             )
         own = [training.name for training in info.data.get("train", ()) if training.data.is_own]
         if own and last not in COLLECTION_THAT_TRAINS:
@@ -331,15 +391,34 @@ class JobSpec(SpecModel):
         return last
 
     def require_teacher(self) -> ModelChoice:
-        """The teacher of a collection. Raises ValueError where the job only trains."""
+        """The teacher of a collection. Raises ValueError where the job makes none."""
         if self.teacher is None:
-            raise ValueError(f"the job {self.name!r} only trains: nobody writes anything in it")
+            raise ValueError(f"the job {self.name!r} makes no collection: no teacher writes anything in it")
         return self.teacher
 
+    def answer_of(self, stage: str) -> AnswerParameters:
+        """The answer stage of that name. Raises LookupError."""
+        for answer in self.answer:
+            if answer.name == stage:
+                return answer
+        raise LookupError(f"the job {self.name!r} has no answer stage {stage!r}")
+
+    @property
+    def asked(self) -> QuestionParameters:
+        """What the candidates are asked."""
+        return self.questions or QuestionParameters()
+
     def parameters_of(self, stage: str) -> dict[str, Any]:
-        """The parameters of the stage called so, as stored with it: those of a training, or of a part of the collection."""
-        for training in self.train:
-            if training.name == stage:
-                return training.model_dump(mode="json")
-        part = getattr(self, stage, None)
-        return part.model_dump(mode="json") if isinstance(part, BaseModel) else {}
+        """The parameters of the stage called so, as stored with it: those of a training, of an answer stage, of what is asked,
+        or of a part of the collection."""
+        named: list[TrainParameters | AnswerParameters] = [*self.train, *self.answer]
+        for part in named:
+            if part.name == stage:
+                return part.model_dump(mode="json")
+        if stage == SELECT:
+            return self.asked.model_dump(mode="json")
+        for deployment in all_deployments(self.answer):
+            if deployment.name == stage:
+                return dict(msgspec.structs.asdict(deployment))
+        section = getattr(self, stage, None)
+        return section.model_dump(mode="json") if isinstance(section, BaseModel) else {}

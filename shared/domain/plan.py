@@ -1,14 +1,16 @@
 """The plan of a job: which stages, in which order, with which barriers. One literal that a newcomer can read.
 
-A job is a collection, or a collection with trainings behind it, or trainings alone.
+A job is a collection, trainings on it or on other data, and candidates that answer: each part alone, or behind the one before.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
+    from shared.domain.answers import AnswerParameters, OwnDeployment
     from shared.domain.jobs import JobSpec
     from shared.domain.training import TrainParameters
 
@@ -20,14 +22,18 @@ class StageKind(StrEnum):
     RESPOND = "respond"
     ASSEMBLE = "assemble"
     TRAIN = "train"
+    SELECT = "select"
+    DEPLOY = "deploy"
+    ANSWER = "answer"
     REPORT = "report"
 
 
-ROW_STAGES = frozenset({StageKind.AUGMENT, StageKind.COMPOSE, StageKind.RESPOND})
+ROW_STAGES = frozenset({StageKind.AUGMENT, StageKind.COMPOSE, StageKind.RESPOND, StageKind.ANSWER})
 
 
 class StagePlan(msgspec.Struct, frozen=True):
-    """One node. `barrier`: start only when every step of all `needs` has succeeded; else shard n waits for shard n."""
+    """One node. `barrier`: start only when every step of all `needs` has succeeded; else shard n waits for shard n. The rows of
+    a row stage are those of the first stage that it needs."""
 
     name: str
     kind: StageKind
@@ -51,8 +57,13 @@ COLLECTION_PLAN: tuple[StagePlan, ...] = (
 
 
 TRAINING_SERVICE = "training"
+INFERENCE_SERVICE = "inference"
+SELECT = "select"
+"""Name of the stage that takes out of the data what is asked."""
 
-SERVICES: tuple[str, ...] = tuple(sorted({stage.service for stage in COLLECTION_PLAN} | {TRAINING_SERVICE}))
+SERVICES: tuple[str, ...] = tuple(
+    sorted({stage.service for stage in COLLECTION_PLAN} | {TRAINING_SERVICE, INFERENCE_SERVICE})
+)
 """Every service that runs steps."""
 
 
@@ -65,18 +76,25 @@ def plan_until(last: StageKind | None) -> tuple[StagePlan, ...]:
 
 
 def plan_of(spec: "JobSpec") -> tuple[StagePlan, ...]:
-    """All stages of a job, in order: the collection as far as it is wanted, the trainings, and at the end the report, which
-    needs the trainings too. A job that stops before the report has none."""
+    """All stages of a job, in order: the collection as far as it is wanted, the trainings, what answers, and at the end the
+    report, which needs them all. A job whose collection stops before the report has none."""
     collection = plan_until(spec.stop_after) if spec.sources else ()
-    if not spec.train:
-        return collection
     trainings = tuple(_training_plan(training) for training in spec.train)
+    answers = _answer_plans(spec, collection)
+    behind = (*trainings, *answers)
+    if not behind:
+        return collection
+    reported = tuple(stage for stage in behind if stage.kind in _REPORTED)
     if not spec.sources:
-        return (*trainings, _report_plan((), trainings))
+        return (*behind, _report_plan((), reported))
     if collection != COLLECTION_PLAN:
-        return (*collection, *trainings)
+        return (*collection, *behind)
     *before, report = collection
-    return (*before, *trainings, _report_plan(report.needs, trainings))
+    return (*before, *behind, _report_plan(report.needs, reported))
+
+
+_REPORTED = frozenset({StageKind.TRAIN, StageKind.SELECT, StageKind.ANSWER})
+"""Stages behind a collection that a report tells of."""
 
 
 def _training_plan(training: "TrainParameters") -> StagePlan:
@@ -85,8 +103,44 @@ def _training_plan(training: "TrainParameters") -> StagePlan:
     return StagePlan(training.name, StageKind.TRAIN, TRAINING_SERVICE, needs=(*data, *base), barrier=True)
 
 
-def _report_plan(needs: tuple[str, ...], trainings: tuple[StagePlan, ...]) -> StagePlan:
-    names = tuple(training.name for training in trainings)
+def _answer_plans(spec: "JobSpec", collection: tuple[StagePlan, ...]) -> tuple[StagePlan, ...]:
+    from shared.domain.answers import all_deployments, deployments_of
+
+    if not spec.answer:
+        return ()
+    own = spec.questions is None or spec.questions.is_own
+    select = StagePlan(
+        SELECT, StageKind.SELECT, "curation", needs=asked_stages(collection) if own else (), barrier=True
+    )
+    deploys = tuple(_deploy_plan(deployment) for deployment in all_deployments(spec.answer))
+    return (select, *deploys, *(_answer_plan(answer, deployments_of(answer)) for answer in spec.answer))
+
+
+_ROWS_ASKED = ("respond", "compose", "curate")
+"""Stages whose rows can be asked, those that hold most first."""
+
+
+def asked_stages(collection: Iterable[StagePlan]) -> tuple[str, ...]:
+    """Of a collection's stages those that questions are taken from: the one whose rows hold most, and assembly, which says
+    which of them the collection took."""
+    names = [stage.name for stage in collection]
+    rows = next((name for name in _ROWS_ASKED if name in names), None)
+    return () if rows is None else (rows, *(name for name in ("assemble",) if name in names))
+
+
+def _deploy_plan(deployment: "OwnDeployment") -> StagePlan:
+    """A server is taken once the model is there and there is something to ask it."""
+    model = () if deployment.stage is None else (deployment.stage,)
+    return StagePlan(deployment.name, StageKind.DEPLOY, INFERENCE_SERVICE, needs=(SELECT, *model), barrier=True)
+
+
+def _answer_plan(answer: "AnswerParameters", deployments: tuple["OwnDeployment", ...]) -> StagePlan:
+    needs = (SELECT, *dict.fromkeys(deployment.name for deployment in deployments))
+    return StagePlan(answer.name, StageKind.ANSWER, INFERENCE_SERVICE, needs=needs, barrier=True)
+
+
+def _report_plan(needs: tuple[str, ...], behind: tuple[StagePlan, ...]) -> StagePlan:
+    names = tuple(stage.name for stage in behind)
     return StagePlan("report", StageKind.REPORT, "curation", needs=(*needs, *names), barrier=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-ROW_SCHEMA_VERSION = "instruction-row/2"
+ROW_SCHEMA_VERSION = "instruction-row/3"
 
 HARMFUL_INTENT_TAG = "harmful-intent"
 """Set by curation on an instruction whose evident intent is harm: poles with a `stance` stand on the careful side for it."""
@@ -60,6 +60,7 @@ class Provenance(msgspec.Struct, frozen=True):
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    repetition_penalty: float | None = None
     attempts: int = 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -70,6 +71,21 @@ class Contradiction(msgspec.Struct, frozen=True):
 
     answer_quote: str
     reference_quote: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answer of a candidate to a facet. `seed` is the one that was sent, `tokens` its length as the server counted."""
+
+    text: str
+    finish_reason: str
+    seed: int
+    tokens: int
+    reward: float | None = None
+    """Score of the reward model, where one was asked."""
+    best: bool = False
+    """The one with the highest reward among those without a fault; without a reward model the only one."""
+    fault: str = ""
+    """Why the answer does not count (`empty`, or the code of an error); such a one has no reward and is never the best."""
 
 
 class Facet(msgspec.Struct):
@@ -101,6 +117,8 @@ class Facet(msgspec.Struct):
     that are not moot, 0 to 1), `specificity` (mean margin over the siblings, -1 to 1), `words` (of the response); of a judged
     response also `quote_unverified` and `contradictions_unverified`, the judge's quotes that did not stand there, `controls`,
     wishes that the response does not follow, and `controls_missed`, those of them that the judge called followed or partly."""
+    answers: list[Answer] = []
+    """Of an answer stage's candidate: all of them, in the order of their samples."""
     rejection: Rejection | None = None
     provenance: list[Provenance] = []
 

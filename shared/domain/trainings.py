@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from shared.domain.plan import COLLECTION_PLAN
+from shared.domain.plan import COLLECTION_PLAN, SELECT
 from shared.domain.training import Method, TrainParameters, Tuning
 
 MAXIMUM_TRAININGS = 8
 """Trainings of one job."""
 
-RESERVED_NAMES = frozenset({stage.name for stage in COLLECTION_PLAN} | {"job"})
-"""Names that stages of a collection have, and the one under which a job's own files are listed."""
+RESERVED_NAMES = frozenset({stage.name for stage in COLLECTION_PLAN} | {SELECT, "job"})
+"""Names that a job's other stages have, and the one under which its own files are listed."""
 
 
 def makes_adapters_alone(training: TrainParameters) -> bool:
@@ -25,6 +25,10 @@ def refuse_trainings(trainings: Sequence[TrainParameters]) -> None:
             raise ValueError(
                 f"train[{number}] is called {training.name!r}, which is the name of a stage of the collection; set another "
                 "name, such as sft"
+            )
+        if training.name.startswith("deploy-"):
+            raise ValueError(
+                f"train[{number}] is called {training.name!r}; names with deploy- are kept; set another name"
             )
         if training.name in names[:number]:
             raise ValueError(f"two trainings are called {training.name!r}; give each a name of its own")

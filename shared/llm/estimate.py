@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.domain.answers import AnswerParameters
 from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, SamplingParameters
 from shared.domain.no_system import no_system_probability
-from shared.domain.plan import plan_of
+from shared.domain.plan import StageKind, plan_of
 from shared.domain.taxonomy import Taxonomy
 from shared.llm.prices import cost_micro_usd
-from shared.llm.providers import Providers
+from shared.llm.providers import Providers, ResolvedModel
+from shared.llm.servers.resolved import DEPLOYMENT_PROVIDER
 from shared.llm.wire import CHARACTERS_PER_TOKEN
 
 USUAL_INSTRUCTION_CHARACTERS = 200.0
@@ -65,6 +67,19 @@ class Estimate(BaseModel):
     average_instruction_characters: float
     rows: int
     stages: list[StageEstimate]
+
+
+class Questions(msgspec.Struct, frozen=True):
+    """What candidates will be asked, as far as it is known: how many facets, and characters of one prompt."""
+
+    count: int = 0
+    characters: float = 0.0
+    models: tuple[ResolvedModel | None, ...] = ()
+    """Who answers, for each answer stage; None for a model that the job deploys itself."""
+
+
+ANSWER_CHARACTERS = 1200
+"""Of a candidate's answer, before any usage is known."""
 
 
 class _Expectation(msgspec.Struct, frozen=True):
@@ -150,8 +165,10 @@ async def estimate_job(
     average_instruction_characters: float,
     project_id: str,
     providers: Providers,
+    questions: Questions | None = None,
 ) -> Estimate:
-    """Estimate a job of `rows` instructions of `average_instruction_characters` characters. Trainings call no model.
+    """Estimate a job of `rows` instructions of `average_instruction_characters` characters, with what its candidates are asked.
+    Trainings call no model; what our own servers answer costs nothing.
 
     Raises:
         InputRefused: unknown provider or model.
@@ -192,6 +209,9 @@ async def estimate_job(
                 learned=learned.prompt > 0,
             )
         )
+    if questions is not None:
+        for answer, answering in zip(spec.answer, questions.models, strict=True):
+            stages.append(await _estimate_answers(session, project_id, answer, answering, questions))
     costs = [stage.cost_micro_usd for stage in stages]
     return Estimate(
         calls=sum(stage.calls for stage in stages),
@@ -205,11 +225,42 @@ async def estimate_job(
     )
 
 
+async def _estimate_answers(
+    session: AsyncSession,
+    project_id: str,
+    answer: AnswerParameters,
+    model: ResolvedModel | None,
+    questions: Questions,
+) -> StageEstimate:
+    """What a candidate will take, for all samples. Nobody knows the length of its answers before."""
+    choice = answer.candidate
+    calls = questions.count * answer.samples
+    provider, name = DEPLOYMENT_PROVIDER, choice.stage or choice.registry or choice.deployment or ""
+    per_token = CHARACTERS_PER_TOKEN
+    if model is not None:
+        provider, name = model.provider_name, model.model
+        per_token = await _characters_per_token(session, project_id, ModelChoice(provider=provider, model=name))
+    prompt_tokens = round(calls * questions.characters / per_token)
+    longest = answer.decoding.max_tokens
+    completion_tokens = round(calls * min(longest, ANSWER_CHARACTERS / per_token))
+    return StageEstimate(
+        stage=answer.name,
+        request_class="chat",
+        provider=provider,
+        model=name,
+        calls=calls,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cost_micro_usd=0 if model is None else cost_micro_usd(model, prompt_tokens, completion_tokens),
+        learned=False,
+    )
+
+
 def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
     """(stage, request class, model, JSON pointer of the choice) of everything in the job that calls a model."""
     classes = []
     for stage in plan_of(spec):
-        if stage.is_row_stage:
+        if stage.is_row_stage and stage.kind is not StageKind.ANSWER:
             classes.append((stage.name, stage.kind.value, spec.require_teacher(), "/teacher"))
         if stage.name in (*REVIEWED, "respond") and spec.judge is not None:
             classes.append((stage.name, "judge", spec.judge, "/judge"))

@@ -7,6 +7,7 @@ stored raw before anything is made of it. What fails for a passing reason frees 
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from shared.llm.protocol import (
     Completion,
     CompletionRequest,
     ContentRefused,
+    Message,
     Output,
     OutputInvalid,
     OutputTruncated,
@@ -51,6 +53,8 @@ from shared.llm.wire import (
     IncompleteAnswer,
     cache_key,
     decode_answer,
+    decode_scores,
+    encode_conversations,
     encode_request,
     error_code,
     error_summary,
@@ -65,6 +69,16 @@ _REFUSED_FOR_GOOD = frozenset({400, 404, 405, 410, 413, 415, 422})
 _RETRY_AFTER_JITTER = 0.1
 
 
+Find = Callable[[], Awaitable[ResolvedModel | None]]
+"""Asks where a deployment answers now; None where it does not."""
+
+_LOOK_SECONDS = 0.5
+"""Between two of those questions."""
+_UNAVAILABLE = frozenset({502, 503})
+MOST_BROKEN_CALLS = 5
+"""How often a call to a server of ours may use up its tries while others are answered in between, before it is given up."""
+
+
 class _Endpoint:
     """What all jobs share of one provider and model in this process: its gate, pace and breaker."""
 
@@ -73,10 +87,39 @@ class _Endpoint:
         self.pace = SendRate(min(admission.slots.limit, slots.limit))
         self.gate = Gate(admission, slots, self.pace)
         self.breaker = CircuitBreaker(self.name, settings.llm_circuit_open_seconds)
+        self.resolved = resolved
         self.url = resolved.chat_url()
+        self.score_url = resolved.score_url()
+        self.find: Find | None = None
+        self.answered = 0
+        """Calls that were answered."""
+        self._found_at = time.monotonic()
         key = resolved.api_key()
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self.class_headers: dict[str, dict[str, str]] = {}
+
+    @property
+    def is_ours(self) -> bool:
+        """A model server of ours: one that does not answer is started again, at the same address or another."""
+        return bool(self.resolved.deployment)
+
+    def move(self, resolved: ResolvedModel) -> None:
+        """The same model at another address."""
+        self.resolved = resolved
+        self.url, self.score_url = resolved.chat_url(), resolved.score_url()
+
+    async def look_again(self) -> None:
+        """Where the model answers now. Raises StepDeferred where the deployment has another model meanwhile."""
+        now = time.monotonic()
+        if self.find is None or now - self._found_at < _LOOK_SECONDS:
+            return
+        self._found_at = now
+        found = await self.find()
+        if found is None:
+            return  # not just now: whoever waits for it goes on trying
+        if found.model != self.resolved.model:
+            raise StepDeferred(f"the deployment has {found.model} now instead of {self.resolved.model}", 0.0)
+        self.move(found)
 
     def headers_of(self, request_class: str) -> dict[str, str]:
         headers = self.class_headers.get(request_class)
@@ -110,10 +153,16 @@ class LanguageModels:
         self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds)
         self.usage = UsageLedger(settings.database_url)
         self.flights: dict[bytes, asyncio.Future[bytes | None]] = {}
+        self.broken_calls: dict[bytes, tuple[int, int]] = {}
+        """Keys of calls to servers of ours that used up all tries -> how often, and what the server had answered by then."""
 
     @property
     def settings(self) -> Settings:
         return self._settings
+
+    @property
+    def providers(self) -> Providers:
+        return self._providers
 
     @property
     def transport(self) -> Transport:
@@ -166,18 +215,44 @@ class LanguageModels:
             StepFailed: `model_unpriced` (a budget is set and the model has no price), `authentication_failed` or
                 `provider_not_configured` (this worker lacks the provider's key or address).
         """
-        resolved = self._providers.require(choice, "/teacher")
+        return self.bind_resolved(
+            self._providers.require(choice, "/teacher"),
+            project_id=project_id,
+            job_id=job_id,
+            stage=stage,
+            budget_micro_usd=budget_micro_usd,
+            turn=turn,
+            calls=calls,
+        )
+
+    def bind_resolved(
+        self,
+        resolved: ResolvedModel,
+        *,
+        project_id: str,
+        job_id: str,
+        stage: str,
+        budget_micro_usd: int | None,
+        turn: int = 0,
+        calls: StepCalls | None = None,
+        find: Find | None = None,
+    ) -> "BoundModel":
+        """The same for a provider's model, or a deployment, that was found already. `find` tells where a deployment answers when
+        its server does not. Raises StepFailed as `bind`."""
         if budget_micro_usd is not None and not resolved.priced:
             raise StepFailed(
                 "model_unpriced",
-                f"no price is known for {choice.model!r} of provider {choice.provider!r}, so the job's budget cannot be kept: "
-                "set prompt_price and completion_price in the providers file, or submit the job without a budget",
+                f"no price is known for {resolved.model!r} of provider {resolved.provider_name!r}, so the job's budget "
+                "cannot be kept: set prompt_price and completion_price in the providers file, or submit the job without a budget",
             )
         account = self.usage.account(job_id, budget_micro_usd)
+        endpoint = self._endpoint(resolved)
+        if endpoint.is_ours:
+            endpoint.find = find
         return BoundModel(
             self,
             resolved=resolved,
-            endpoint=self._endpoint(resolved),
+            endpoint=endpoint,
             account=account,
             project_id=project_id,
             stage=stage,
@@ -205,15 +280,19 @@ class LanguageModels:
         return {endpoint.name: endpoint.pace.rate for endpoint in self._endpoints.values()}
 
     def _endpoint(self, resolved: ResolvedModel) -> _Endpoint:
-        key = (resolved.provider_name, resolved.model)
+        # Each deployment is a server of its own, with limits and a pace of its own.
+        account = resolved.deployment or resolved.provider_name
+        key = (account, resolved.model)
         endpoint = self._endpoints.get(key)
+        if endpoint is not None and endpoint.is_ours:
+            endpoint.move(resolved)
         if endpoint is None:
             limits = resolved.provider.limits
-            slots = self._provider_slots.get(resolved.provider_name)
+            slots = self._provider_slots.get(account)
             if slots is None:
                 most = self._settings.maximum_in_flight
                 slots = Slots(min(most, limits.maximum_in_flight or most))
-                self._provider_slots[resolved.provider_name] = slots
+                self._provider_slots[account] = slots
             endpoint = _Endpoint(resolved, self._admission, slots, self._settings)
             if limits.requests_per_minute or limits.tokens_per_minute:
                 endpoint.gate.permits = self._permits_of(resolved.provider_name, limits)
@@ -247,6 +326,32 @@ class LanguageModels:
         return self._redis
 
 
+class _Call(msgspec.Struct, frozen=True):
+    """One call, ready for the wire. `characters` and `tokens` (of prompt and answer, at most) are what limits and costs are
+    reckoned with before it is answered; `read` says what a 200 holds."""
+
+    body: bytes
+    key: bytes
+    request_class: str
+    characters: int
+    completion_tokens: int
+    read: Callable[[bytes], Answer]
+    scores: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return int(self.characters / CHARACTERS_PER_TOKEN) + self.completion_tokens
+
+
+class _Paid(msgspec.Struct, frozen=True):
+    """A fresh answer and what it took."""
+
+    answer: Answer
+    cost_micro_usd: int | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class _Sent(msgspec.Struct, frozen=True):
     """What came of one try. `reply` is None where the connection failed, `answer` where there is none in it."""
 
@@ -257,8 +362,14 @@ class _Sent(msgspec.Struct, frozen=True):
     answer: Answer | None = None
 
 
+def _scores_answer(body: bytes, expected: int) -> Answer:
+    """What a call for scores took. Raises IncompleteAnswer."""
+    decode_scores(body, expected)
+    return Answer("", "stop", None, "", None, 0)
+
+
 class BoundModel:
-    """A LanguageModel (see `shared.llm.protocol`), made by `LanguageModels.bind`."""
+    """A LanguageModel and, of a reward model, a Scorer (see `shared.llm.protocol`), made by `LanguageModels.bind`."""
 
     def __init__(
         self,
@@ -313,38 +424,89 @@ class BoundModel:
             await self._calls.wind_down(error, self._models.settings.cancel_grace_seconds)
             raise
 
+    async def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
+        """A Scorer (see `shared.llm.protocol`): what the reward model on this server gives each conversation, in one call.
+
+        Raises as `complete`.
+        """
+        read = partial(_scores_answer, expected=len(conversations))
+        body = encode_conversations(conversations)
+        key = cache_key(self._project_id, self._cache_provider, self.model, body, "score")
+        characters = sum(len(message["content"]) for messages in conversations for message in messages)
+        call = _Call(body, key, "score", characters, 0, read, scores=True)
+        try:
+            raw, *_ = await self._answered(call)
+        except (StepDeferred, StepFailed) as error:
+            await self._calls.wind_down(error, self._models.settings.cancel_grace_seconds)
+            raise
+        return decode_scores(raw, len(conversations))
+
+    @property
+    def _cache_provider(self) -> str:
+        """Kinds of servers of ours compute with different kernels: what one answered is not what another would."""
+        kind = self._resolved.server_kind
+        return f"{self.provider}/{kind}" if kind else self.provider
+
     async def _complete(self, request: CompletionRequest) -> Completion:
-        if request.schema is not None and self._resolved.provider.structured_output == "prompt":
+        provider = self._resolved.provider
+        if request.schema is not None and provider.structured_output == "prompt":
             messages = with_schema_in_prompt(request)
             request = msgspec.structs.replace(request, messages=messages, schema=None, schema_name=None)
-        models = self._models
-        body = encode_request(self.model, request, self._resolved.provider.output_limit_parameter)
-        key = cache_key(self._project_id, self.provider, self.model, body, request.sample_index)
-        while (flight := models.flights.get(key)) is not None:
-            raw = await asyncio.shield(flight)
-            if raw is not None:
-                return self._replay(request, raw)
-        flight = models.flights[key] = asyncio.get_running_loop().create_future()
-        raw = None
-        try:
-            raw = await models.cache.get(key, patience=0.5 * self._endpoint.gate.queue_seconds)
-            if raw is not None:
-                return self._replay(request, raw)
-            characters = sum(len(message["content"]) for message in request.messages)
-            raw, answer, cost, prompt_tokens, completion_tokens = await self._pay(request, body, key, characters)
-        finally:
-            del models.flights[key]
-            flight.set_result(raw)
+        if request.repetition_penalty is not None and provider.repetition_penalty is None:
+            raise StepFailed(
+                "repetition_penalty_not_taken",
+                f"{self._endpoint.name} takes no repetition penalty: set decoding.repetition_penalty to null, or tell in the "
+                "providers file how its server takes one",
+            )
+        encode = partial(
+            encode_request,
+            request=request,
+            output_limit_parameter=provider.output_limit_parameter,
+            repetition_penalty=provider.repetition_penalty,
+        )
+        named = encode(self.model)
+        # Which weights answer is in the key, under whatever name a server has them.
+        sent = encode(self._resolved.sent_model) if self._resolved.sent_model else named
+        key = cache_key(self._project_id, self._cache_provider, self.model, named, request.sample_index)
+        characters = sum(len(message["content"]) for message in request.messages)
+        tokens = request.max_tokens or _TOKENS_WHEN_UNKNOWN
+        call = _Call(sent, key, request.request_class, characters, tokens, decode_answer)
+        raw, paid = await self._answered(call)
+        if paid is None:
+            return self._replay(raw)
+        answer = paid.answer
         return Completion(
             text=answer.text,
             finish_reason=answer.finish_reason,
             refusal=answer.refusal,
             model=answer.model or self.model,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            cost_micro_usd=cost,
+            prompt_tokens=paid.prompt_tokens,
+            completion_tokens=paid.completion_tokens,
+            cost_micro_usd=paid.cost_micro_usd,
             cached=False,
         )
+
+    async def _answered(self, call: _Call) -> tuple[bytes, "_Paid | None"]:
+        """The raw answer, and what was paid for it; None for one that was paid for before, or by the equal call that this one
+        joined."""
+        models = self._models
+        while (flight := models.flights.get(call.key)) is not None:
+            raw = await asyncio.shield(flight)
+            if raw is not None:
+                self._counters(call.request_class).cached_calls += 1
+                return raw, None
+        flight = models.flights[call.key] = asyncio.get_running_loop().create_future()
+        raw = None
+        try:
+            raw = await models.cache.get(call.key, patience=0.5 * self._endpoint.gate.queue_seconds)
+            if raw is not None:
+                self._counters(call.request_class).cached_calls += 1
+                return raw, None
+            raw, paid = await self._pay(call)
+        finally:
+            del models.flights[call.key]
+            flight.set_result(raw)
+        return raw, paid
 
     async def complete_structured(self, request: CompletionRequest, output: type[Output]) -> tuple[Output, Completion]:
         """An answer validated as `output`. An invalid one is sent back once, with what is wrong with it; tokens and cost of
@@ -406,10 +568,9 @@ class BoundModel:
             )
         return self._models.usage.counters(key)
 
-    def _replay(self, request: CompletionRequest, raw: bytes) -> Completion:
+    def _replay(self, raw: bytes) -> Completion:
         """An answer that was paid for before, or by the equal call that this one joined."""
         answer = decode_answer(raw)
-        self._counters(request.request_class).cached_calls += 1
         return Completion(
             text=answer.text,
             finish_reason=answer.finish_reason,
@@ -421,69 +582,66 @@ class BoundModel:
             cached=True,
         )
 
-    def _expected_cost(self, request: CompletionRequest, characters: int) -> int:
-        """Micro-USD that a call is expected to cost: the mean of its class so far, at least 1."""
-        calls, paid = self._paid.get(request.request_class, (0, 0))
+    def _expected_cost(self, call: _Call) -> int:
+        """Micro-USD that a call is expected to cost: the mean of its class so far, at least 1; nothing on a server of ours."""
+        if self._endpoint.is_ours:
+            return 0
+        calls, paid = self._paid.get(call.request_class, (0, 0))
         if calls:
             return max(1, paid // calls)
         expected = cost_micro_usd(
             self._resolved,
-            int(characters / CHARACTERS_PER_TOKEN),
-            min(request.max_tokens or _TOKENS_WHEN_UNKNOWN, _TOKENS_WHEN_UNKNOWN),
+            int(call.characters / CHARACTERS_PER_TOKEN),
+            min(call.completion_tokens, _TOKENS_WHEN_UNKNOWN),
         )
         return max(1, expected or 0)
 
-    async def _pay(
-        self, request: CompletionRequest, body: bytes, key: bytes, characters: int
-    ) -> tuple[bytes, Answer, int | None, int, int]:
+    async def _pay(self, call: _Call) -> tuple[bytes, _Paid]:
         """Get the answer from the provider, store and charge it."""
         models, account = self._models, self._account
         budgeted = account.budget_micro_usd is not None
         if budgeted and not account.loaded:
             await models.usage.load(account)
-        expected = self._expected_cost(request, characters) if budgeted else 0
+        expected = self._expected_cost(call) if budgeted else 0
         if budgeted:
             await account.reserve(expected)
         charged = 0
         try:
-            raw, answer = await self._try_until_answered(request, body, characters)
+            raw, answer = await self._try_until_answered(call)
             prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
             if prompt_tokens is None or completion_tokens is None:
                 # A server without usage figures: billed by characters, so that the money is not under-counted.
-                prompt_tokens = -int(-characters // CHARACTERS_PER_TOKEN)
+                prompt_tokens = -int(-call.characters // CHARACTERS_PER_TOKEN)
                 completion_tokens = -int(-len(answer.text) // CHARACTERS_PER_TOKEN)
             cost = cost_micro_usd(self._resolved, prompt_tokens, completion_tokens)
-            models.cache.put(key, self._project_id, self.provider, self.model, raw)
-            counters = self._counters(request.request_class)
+            models.cache.put(call.key, self._project_id, self.provider, self.model, raw)
+            counters = self._counters(call.request_class)
             counters.calls += 1
             counters.prompt_tokens += prompt_tokens
             counters.completion_tokens += completion_tokens
-            counters.prompt_characters += characters
+            counters.prompt_characters += call.characters
             counters.completion_characters += len(answer.text)
             if cost is None:
                 counters.unpriced_calls += 1
             else:
                 charged = cost
                 counters.cost_micro_usd += cost
-                calls, paid = self._paid.get(request.request_class, (0, 0))
-                self._paid[request.request_class] = (calls + 1, paid + cost)
-            return raw, answer, cost, prompt_tokens, completion_tokens
+                calls, paid = self._paid.get(call.request_class, (0, 0))
+                self._paid[call.request_class] = (calls + 1, paid + cost)
+            return raw, _Paid(answer, cost, prompt_tokens, completion_tokens)
         finally:
             account.settle(expected, charged)
 
-    async def _try_until_answered(
-        self, request: CompletionRequest, body: bytes, characters: int
-    ) -> tuple[bytes, Answer]:
+    async def _try_until_answered(self, call: _Call) -> tuple[bytes, Answer]:
         models, endpoint = self._models, self._endpoint
         settings = models.settings
-        tokens = int(characters / CHARACTERS_PER_TOKEN) + (request.max_tokens or _TOKENS_WHEN_UNKNOWN)
-        headers = endpoint.headers_of(request.request_class)
+        headers = endpoint.headers_of(call.request_class)
         left = settings.llm_call_deadline_seconds
         failures = tries = 0
         while True:
             probing = await endpoint.breaker.check()
             try:
-                sent = await self._send(body, headers, tokens, tries > 0, left)
+                sent = await self._send(call, headers, tries > 0, left)
             except BaseException:
                 if probing:
                     endpoint.breaker.gave_up()
@@ -493,7 +651,7 @@ class BoundModel:
                 return reply.body, sent.answer
             left -= now - sent.sent_at
             tries += 1
-            counters = self._counters(request.request_class)
+            counters = self._counters(call.request_class)
             counters.retries += 1
             if reply is not None and reply.status == 429:
                 counters.rate_limited += 1
@@ -510,16 +668,34 @@ class BoundModel:
                 pause = backoff_seconds(failures - 1)
                 if reply is not None and reply.retry_after is not None:
                     pause = self._asked_pause(reply.retry_after, left)
+            gone = reply is None or reply.status in _UNAVAILABLE
+            if gone:
+                await endpoint.look_again()
             if failures >= MOST_FAILURES or pause >= left:
+                if endpoint.is_ours and (gone or (reply is not None and reply.status == 429)):
+                    self._put_off(call, problem)
                 raise RetriesExhausted(
                     f"{endpoint.name} gave no answer in {tries} tries ({failures} failures); the last one: {problem}"
                 )
             await asyncio.sleep(pause)
             left -= pause
 
-    async def _send(self, body: bytes, headers: dict[str, str], tokens: int, is_retry: bool, left: float) -> "_Sent":
+    def _put_off(self, call: _Call, problem: str) -> None:
+        """A server of ours that is away or busy costs no row: the step waits for it. Returns where this very call was put off
+        again and again while others were answered in between: then it breaks the server."""
+        broken, answered = self._models.broken_calls, self._endpoint.answered
+        times, answered_before = broken.get(call.key, (0, -1))
+        times += answered > answered_before
+        broken[call.key] = (times, answered)
+        if times < MOST_BROKEN_CALLS:
+            raise StepDeferred(
+                f"{self._endpoint.name} does not answer (last: {problem})",
+                self._models.settings.llm_circuit_open_seconds,
+            )
+
+    async def _send(self, call: _Call, headers: dict[str, str], is_retry: bool, left: float) -> "_Sent":
         """One try: through the gate, over the wire, and the answer read if there is one."""
-        models, endpoint = self._models, self._endpoint
+        models, endpoint, tokens = self._models, self._endpoint, call.tokens
         await models.cache.room()
         self._calls.admit()
         await endpoint.gate.enter(tokens, is_retry, self._turn)
@@ -528,15 +704,23 @@ class BoundModel:
         reply: Reply | None = None
         try:
             self._calls.admit()
-            seconds = min(models.settings.llm_request_timeout_seconds, max(0.05, left))
+            # Our servers queue what they cannot do at once, and a long answer takes its time on a CPU.
+            longest = (
+                models.settings.llm_call_deadline_seconds
+                if endpoint.is_ours
+                else models.settings.llm_request_timeout_seconds
+            )
+            url = endpoint.score_url if call.scores else endpoint.url
             with self._calls.open_call():
-                reply = await models.transport.post(endpoint.url, body, headers, seconds)
+                reply = await models.transport.post(url, call.body, headers, min(longest, max(0.05, left)))
             if reply.status == 200:
-                answer = decode_answer(reply.body)
+                answer = call.read(reply.body)
                 used_tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0) or tokens
                 ended_at = time.monotonic()
                 endpoint.pace.accepted(sent_at, ended_at)
                 endpoint.breaker.succeeded()
+                endpoint.answered += 1
+                models.broken_calls.pop(call.key, None)
                 return _Sent(reply, "", sent_at, ended_at, answer)
             problem = f"{reply.status}: {error_summary(reply.body)}"
         except (TransportFailed, IncompleteAnswer) as error:

@@ -30,6 +30,8 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    repetition_penalty: float | None = None
+    """Above 0; 1 changes nothing. For servers that know it: see `Provider.repetition_penalty`."""
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema_name: str | None = None
@@ -67,6 +69,20 @@ class LanguageModel(Protocol):
     async def complete_structured(self, request: CompletionRequest, output: type[Output]) -> tuple[Output, Completion]:
         """An answer validated as `output`, with one repair round. Raises OutputInvalid after that, ContentRefused for a
         refusal, OutputTruncated when the token limit cut it."""
+        ...
+
+
+class Scorer(Protocol):
+    """A reward model, bound to a project, a job and a stage: calls are cached, paced and counted as those of language models."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    async def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
+        """The score of each conversation, whose last message is the assistant's. Raises as `LanguageModel.complete` does."""
         ...
 
 

@@ -16,6 +16,8 @@ from shared.domain.jobs import ModelChoice
 ANY_MODEL = "*"
 """In a provider's `models`: stands for every model name that is not listed itself."""
 
+RepetitionPenalty = Literal["repetition_penalty", "tgi"]
+
 _ENVIRONMENT_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -50,17 +52,29 @@ class Provider(_Part):
         default="json_schema",
         description="`prompt` writes the schema into the messages, for servers without json_schema",
     )
+    repetition_penalty: RepetitionPenalty | None = Field(
+        default=None,
+        description="how the server takes a repetition penalty: as `repetition_penalty` (vLLM, SGLang), or as TGI's chat route; "
+        "null: it takes none, as OpenAI",
+    )
     models: dict[str, ModelPrices | None] = Field(min_length=1)
 
 
 class ResolvedModel(msgspec.Struct, frozen=True):
-    """A configured provider and one of its models."""
+    """A configured provider and one of its models; or a deployment on a server of ours, see `shared.llm.servers.resolved`."""
 
     provider_name: str
     provider: Provider
     model: str
+    """Of a deployment: which weights answer. It names the model in provenance, usage and cache keys."""
     prompt_price: float | None
     completion_price: float | None
+    deployment: str = ""
+    """Id of the deployment; empty for a provider's model."""
+    server_kind: str = ""
+    """Of a deployment, see `shared.llm.servers.protocol.ServerKind`."""
+    sent_model: str = ""
+    """What the server is told as `model`, where that is not `model`."""
 
     @property
     def simulator(self) -> bool:
@@ -85,6 +99,10 @@ class ResolvedModel(msgspec.Struct, frozen=True):
     def chat_url(self) -> str:
         """Where calls go. Raises StepFailed as `base_url` does."""
         return self.base_url() + "/chat/completions"
+
+    def score_url(self) -> str:
+        """Where a reward model's server takes conversations: beside `/v1`, not below it."""
+        return self.base_url().removesuffix("/v1") + "/score"
 
     def api_key(self) -> str | None:
         """The key, None for a server without keys. Raises StepFailed when the key's variable is not set."""

@@ -1,12 +1,15 @@
 """The wire format: OpenAI's chat completions, as request bytes and as an answer that was checked to be complete."""
 
+from collections.abc import Sequence
 from hashlib import sha256
+from math import isfinite
 from typing import Any
 
 import msgspec
 import orjson
 
-from shared.llm.protocol import CompletionRequest
+from shared.llm.protocol import CompletionRequest, Message
+from shared.llm.providers import RepetitionPenalty
 
 CHARACTERS_PER_TOKEN = 4.0
 """Used where nothing was learned yet, and for servers that report no usage."""
@@ -60,12 +63,26 @@ class _ErrorBody(msgspec.Struct):
     error: _ErrorFields
 
 
+class _Scores(msgspec.Struct):
+    scores: list[float]
+
+
+_decode_scores = msgspec.json.Decoder(_Scores).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def encode_request(model: str, request: CompletionRequest, output_limit_parameter: str = "max_tokens") -> bytes:
-    """The request body. Keys are sorted: equal requests give equal bytes, which the cache key relies on."""
+def encode_request(
+    model: str,
+    request: CompletionRequest,
+    output_limit_parameter: str = "max_tokens",
+    repetition_penalty: RepetitionPenalty | None = None,
+) -> bytes:
+    """The request body. Keys are sorted: equal requests give equal bytes, which the cache key relies on.
+
+    `repetition_penalty` is how the server takes one. Raises ValueError for a request with a penalty to a server that takes none:
+    an answer is what was asked for.
+    """
     body: dict[str, Any] = {"model": model, "messages": list(request.messages)}
     if request.temperature is not None:
         body["temperature"] = request.temperature
@@ -73,6 +90,10 @@ def encode_request(model: str, request: CompletionRequest, output_limit_paramete
         body["top_p"] = request.top_p
     if request.max_tokens is not None:
         body[output_limit_parameter] = request.max_tokens
+    if request.repetition_penalty is not None:
+        if repetition_penalty is None:
+            raise ValueError(f"{model} is asked with a repetition penalty, but its server takes none")
+        body |= _penalty(request.repetition_penalty, repetition_penalty)
     if request.seed is not None:
         body["seed"] = request.seed
     if request.stop:
@@ -83,6 +104,29 @@ def encode_request(model: str, request: CompletionRequest, output_limit_paramete
             "json_schema": {"name": request.schema_name or "answer", "strict": True, "schema": request.schema},
         }
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+def _penalty(value: float, way: RepetitionPenalty) -> dict[str, float]:
+    if way == "tgi":
+        # TGI 3.3.7, router/src/lib.rs, ChatRequest::try_into_generate: repetition_penalty = presence_penalty + 2.
+        return {"presence_penalty": round(value - 2.0, 6)}
+    return {"repetition_penalty": value}
+
+
+def encode_conversations(conversations: Sequence[Sequence[Message]]) -> bytes:
+    """The body of a call for scores."""
+    return orjson.dumps({"conversations": [list(messages) for messages in conversations]}, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_scores(body: bytes, expected: int) -> list[float]:
+    """The scores in a 200's body. Raises IncompleteAnswer where there are not as many, or one is no finite number."""
+    try:
+        scores = _decode_scores(body).scores
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IncompleteAnswer(f"the answer holds no scores ({len(body)} bytes): {error}") from error
+    if len(scores) != expected or not all(isfinite(score) for score in scores):
+        raise IncompleteAnswer(f"{len(scores)} scores came for {expected} conversations, or one is no finite number")
+    return scores
 
 
 def cache_key(project_id: str, provider: str, model: str, body: bytes, sample_index: str) -> bytes:

@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
+from shared.domain.answers import AnswerParameters
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.models import WEIGHT_KINDS, ModelRegistration
 from shared.domain.plan import StageKind
 from shared.domain.rows import InstructionRow
 from shared.domain.taxonomy import Taxonomy
-from shared.llm.protocol import LanguageModel
+from shared.llm.protocol import LanguageModel, Scorer
 
 
 class RowContext(msgspec.Struct, frozen=True):
@@ -27,7 +28,20 @@ class RowContext(msgspec.Struct, frozen=True):
     spec: JobSpec
     taxonomy: Taxonomy
     teacher: LanguageModel
+    """Whom the stage asks: the job's teacher, and in an answer stage the candidate."""
     judge: LanguageModel | None
+    scorer: Scorer | None = None
+    """Of an answer stage: its reward model, where it has one."""
+
+    @property
+    def candidate(self) -> LanguageModel:
+        """Who answers, in an answer stage."""
+        return self.teacher
+
+    @property
+    def answer(self) -> AnswerParameters:
+        """The parameters of this answer stage. Raises LookupError in any other."""
+        return self.spec.answer_of(self.stage)
 
 
 class RowStageHandler(msgspec.Struct, frozen=True):

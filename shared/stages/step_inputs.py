@@ -16,17 +16,18 @@ from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
+from shared.stages.answer_inputs import answer_models, question_inputs
 from shared.stages.job_data import code_version
 from shared.stages.protocol import InputReference, WholeStepHandler
 from shared.stages.training_inputs import lineage_ids, reference, training_inputs, upload_reference
 
 
 async def input_part(session: AsyncSession, claim: Claim) -> Artifact:
-    """The part that a shard of a row stage reads: the same shard of the stage it needs. Raises LookupError."""
-    name = layout.part_name(claim.shard)
-    parts = await ArtifactRepository(session).of_stages(claim.job_id, claim.needs, name)
+    """The part that a shard of a row stage reads: the same shard of the first stage that it needs. Raises LookupError."""
+    name, source = layout.part_name(claim.shard), claim.needs[0]
+    parts = await ArtifactRepository(session).of_stages(claim.job_id, [source], name)
     if len(parts) != 1:
-        raise LookupError(f"{len(parts)} parts called {name} of {', '.join(claim.needs)} instead of one")
+        raise LookupError(f"{len(parts)} parts called {name} of {source} instead of one")
     return parts[0]
 
 
@@ -34,12 +35,16 @@ async def whole_inputs(
     session: AsyncSession, claim: Claim, spec: JobSpec, handler: WholeStepHandler
 ) -> tuple[list[InputReference], list[str]]:
     """What the needed stages made, without the kinds that the handler leaves out, and for curation the job's uploads; for a
-    training its data and its base. With the ids of what the lineage names.
+    training its data and its base, for the questions the rows that they are taken from. With the ids of what the lineage names.
 
     Raises InputRefused for an upload, job or model that is not there (any more).
     """
     if claim.kind == StageKind.TRAIN:
         references = await training_inputs(session, claim, spec)
+    elif claim.kind == StageKind.SELECT:
+        references = await question_inputs(session, claim, spec)
+    elif claim.kind == StageKind.DEPLOY:
+        references = []  # the server fetches the model itself
     else:
         # What no step made is a roll-up's manifest of the stage: about its objects, not one of them.
         references = [
@@ -110,6 +115,7 @@ async def job_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[
         "model": None if spec.teacher is None else spec.teacher.model,
         "judge": None if spec.judge is None else {"provider": spec.judge.provider, "model": spec.judge.model},
         "data_teacher": await _data_teacher(session, claim, spec, is_simulator=job.teacher_is_simulator),
+        "answer_models": await answer_models(session, claim, spec) if claim.kind == StageKind.REPORT else {},
         "usage": [row.model_dump(exclude={"job_id", "project_id"}) for row in usage.scalars()],
     }
 

@@ -15,18 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
-from shared.domain.jobs import ModelChoice
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind
-from shared.llm.models import LanguageModels
-from shared.llm.protocol import LanguageModel
-from shared.llm.providers import load_providers
+from shared.llm.models import BoundModel, Find, LanguageModels
+from shared.llm.protocol import LanguageModel, Scorer
+from shared.llm.providers import ResolvedModel, load_providers
 from shared.llm.step_calls import StepCalls
 from shared.metadata.repositories.events import NewEvent
 from shared.metadata.repositories.steps import Claim, Progress, StepRepository
 from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
 from shared.settings import Settings
+from shared.stages.answering import AnsweringModels
 from shared.stages.capacity import Capacity, StepLoad
 from shared.stages.gpus import Gpus, visible_devices
 from shared.stages.job_data import JobData, JobDataCache, code_version
@@ -178,25 +178,37 @@ class StepRunner:
 
         calls = StepCalls(lease.stop.is_set)
 
-        def bind(choice: ModelChoice) -> LanguageModel:
-            return models.bind(
-                choice,
+        def bind(resolved: ResolvedModel, find: Find | None = None) -> BoundModel:
+            return models.bind_resolved(
+                resolved,
                 project_id=claim.project_id,
                 job_id=claim.job_id,
                 stage=claim.stage,
                 budget_micro_usd=claim.budget_micro_usd,
                 turn=claim.attempt_id,
                 calls=calls,
+                find=find,
             )
 
         spec = data.spec
+        scorer: Scorer | None = None
+        judge: LanguageModel | None = None
+        if handler.kind is StageKind.ANSWER:
+            asked = AnsweringModels(self._sessions, models.providers, claim.project_id, claim.job_id, bind)
+            number = [answer.name for answer in spec.answer].index(claim.stage)
+            teacher: LanguageModel = await asked.candidate(spec.answer[number], f"/answer/{number}")
+            scorer = await asked.reward(spec.answer[number])
+        else:
+            teacher = bind(models.providers.require(spec.require_teacher(), "/teacher"))
+            judge = None if spec.judge is None else bind(models.providers.require(spec.judge, "/judge"))
         context = RowContext(
             job_id=claim.job_id,
             stage=claim.stage,
             spec=spec,
             taxonomy=data.taxonomy,
-            teacher=bind(spec.require_teacher()),
-            judge=None if spec.judge is None else bind(spec.judge),
+            teacher=teacher,
+            judge=judge,
+            scorer=scorer,
         )
         return await run_row_step(
             lease=lease,

@@ -1,10 +1,11 @@
-"""The whole step `report`: figures, page, data card and sample of a finished collection, and the trainings of the job."""
+"""The whole step `report`: figures, page, data card and sample of a finished collection, the job's trainings and answers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
+from services.curation.reporting.answers import answers
 from services.curation.reporting.card import render_card
 from services.curation.reporting.facts import job_facts
 from services.curation.reporting.flow import flow_of, unit_bars
@@ -55,33 +56,43 @@ def run(context: WholeContext) -> WholeResult:
     """Make the report.
 
     Inputs: outputs of curate (`rejected.parquet`, `decontamination.json`, both optional), of assemble
-    (`collection/{train,test}.parquet`), and of each training (`training.json`, `preflight.json`, `metrics.jsonl`). Outputs in
-    the job's folder: `report.html`, `README.md`, `sample.jsonl`, `statistics.json`. A job of trainings alone gets `report.html`
-    alone: it has no data for a card to describe, and each of its models carries a card of its own. The ledger is empty: nothing
-    is let through or rejected here.
+    (`collection/{train,test}.parquet`), of each training (`training.json`, `preflight.json`, `metrics.jsonl`), and the parts of
+    each answer stage. Outputs in the job's folder: `report.html`, `README.md`, `sample.jsonl`, `statistics.json`. A job without a
+    collection gets `report.html` alone: it has no data for a card to describe, and each of its models carries a card of its own.
+    The ledger is empty: nothing is let through or rejected here.
 
-    Raises StepFailed `nothing_to_report` where the inputs hold neither a collection nor a training.
+    Raises StepFailed `nothing_to_report` where the inputs hold neither a collection nor a training nor answers.
     """
     facts = job_facts(context.facts, context.spec, context.job_id)
+    answered = answers(context.inputs, context.spec, context.stage_ledgers, context.facts)
     trained, curves = trainings(context.inputs, list(context.stage_ledgers), simulator=facts["simulator"])
     if find(context.inputs, "collection/train.parquet") is not None:
-        return _collection_report(context, facts, trained, curves)
-    if not trained:
+        return _collection_report(context, facts, trained, curves, answered)
+    if not trained and not answered:
         raise StepFailed(
             "nothing_to_report",
-            "neither collection/train.parquet nor a training's training.json among the inputs: did assemble finish?",
+            "neither collection/train.parquet nor a training's training.json nor answers among the inputs: did assemble finish?",
         )
-    values = {"spec": context.spec.model_dump(mode="json"), "facts": facts, "trainings": trained}
+    values = {
+        "spec": context.spec.model_dump(mode="json"),
+        "facts": facts,
+        "trainings": trained,
+        "answers": answered,
+    }
     page = render_report(values, curves, "trainings.html.j2")
     return WholeResult(
         outputs=(_output(context, "report.html", page.encode()),),
         ledger=Ledger(),
-        summary={"trainings": len(trained)},
+        summary={"trainings": len(trained), "answers": len(answered)},
     )
 
 
 def _collection_report(
-    context: WholeContext, facts: dict[str, Any], trained: list[dict[str, Any]], curves: dict[str, Figure]
+    context: WholeContext,
+    facts: dict[str, Any],
+    trained: list[dict[str, Any]],
+    curves: dict[str, Figure],
+    answered: list[dict[str, Any]],
 ) -> WholeResult:
     held_out = splits(context.inputs)
     statistics = _statistics(context, held_out)
@@ -107,6 +118,7 @@ def _collection_report(
         "sources": statistics["sources"],
         "judge": judge_notes(statistics["judge_record"]) if context.spec.judge is not None else None,
         "trainings": trained,
+        "answers": answered,
     }
     texts = {
         "report.html": render_report(values, {**_figures(statistics, flow), **curves}).encode(),
@@ -124,6 +136,7 @@ def _collection_report(
         "truth_faults": len(values["truth_faults"]),
         "counts_add_up": not values["faults"],
         "trainings": len(trained),
+        "answers": len(answered),
     }
     outputs = tuple(_output(context, name, text) for name, text in texts.items())
     return WholeResult(outputs=outputs, ledger=Ledger(), summary=summary)

@@ -138,7 +138,7 @@ def test_trainings_alone_need_neither_sources_nor_a_teacher_and_survive_a_round_
     spec = JobSpec.model_validate({"train": [SFT | ELSEWHERE], "deadline_seconds": 60})
     assert (spec.sources, spec.teacher) == ((), None)
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
-    with pytest.raises(ValueError, match="only trains"):
+    with pytest.raises(ValueError, match="makes no collection"):
         spec.require_teacher()
 
 
@@ -147,7 +147,7 @@ def test_trainings_alone_need_neither_sources_nor_a_teacher_and_survive_a_round_
     [
         ({"train": [SFT]}, "sources", r"train\[0\] \(sft\) would train on the collection of this job"),
         ({"train": [SFT | {"data": {"file": "file_1"}}, DPO]}, "sources", r"train\[1\] \(dpo\) would train on"),
-        ({"train": []}, "sources", "at least one source, or one training"),
+        ({"train": []}, "sources", "at least one source, or one"),
         ({"teacher": TEACHER}, "teacher", "no sources to write for"),
         ({"judge": TEACHER}, "judge", "judge is set, but it is an option of a collection"),
         ({"stop_after": "report"}, "stop_after", "option of a collection"),

@@ -75,5 +75,6 @@ def _uploads(context: WholeContext) -> Iterable[str]:
 HANDLERS = (
     WholeStepHandler(StageKind.CURATE, f"{__name__}:curate"),
     WholeStepHandler(StageKind.ASSEMBLE, f"{__name__}:assemble"),
+    WholeStepHandler(StageKind.SELECT, "services.curation.select:run"),
     WholeStepHandler(StageKind.REPORT, f"{__name__}:report"),
 )

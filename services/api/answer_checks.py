@@ -1,0 +1,127 @@
+"""What is checked of the answers of a job before it is accepted, and how many questions there will be."""
+
+import asyncio
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.api.local_objects import ObjectReference
+from services.api.state import ApiState
+from shared.artifacts.protocol import ObjectNotFound
+from shared.domain.answers import AnswerParameters
+from shared.domain.errors import InputRefused
+from shared.domain.jobs import JobSpec, ModelChoice, Source
+from shared.domain.ledger import Ledger
+from shared.llm.estimate import Questions
+from shared.llm.providers import ResolvedModel
+from shared.llm.servers.resolved import resolved_deployment
+from shared.metadata.repositories.jobs import JobRepository
+from shared.metadata.repositories.serving import ServingRepository
+from shared.sources.inspection import inspect_file
+from shared.stages.answer_inputs import (
+    check_models,
+    find_file_of_questions,
+    find_job_of_questions,
+    stages_asked_of,
+)
+
+_SYSTEM_CHARACTERS = 700.0
+"""A system message's usual length."""
+
+
+class CheckedAnswers(msgspec.Struct, frozen=True):
+    """What is known of the questions; `is_simulated`: a candidate or what is asked comes from a simulator."""
+
+    questions: Questions | None = None
+    is_simulated: bool = False
+
+
+async def check_answers(
+    state: ApiState, project_id: str, spec: JobSpec, rows: int, instruction_characters: float
+) -> CheckedAnswers:
+    """Check candidates, reward models and what is asked. `rows` and `instruction_characters` are those of the job's own
+    collection.
+
+    Raises InputRefused with the pointer of what is not there or cannot do what is asked.
+    """
+    if not spec.answer:
+        return CheckedAnswers()
+    simulated = False
+    models: list[ResolvedModel | None] = []
+    async with state.transaction() as session:
+        for number, answer in enumerate(spec.answer):
+            pointer = f"/answer/{number}"
+            await check_models(session, project_id, answer, pointer)
+            model = await _provider_model(state, session, project_id, answer, pointer)
+            models.append(model)
+            if model is not None:
+                _refuse_penalty(model, answer, pointer)
+                simulated |= model.simulator
+    questions, of_simulator = await _questions(state, project_id, spec, rows, instruction_characters)
+    questions = msgspec.structs.replace(questions, models=tuple(models))
+    return CheckedAnswers(questions, simulated or of_simulator)
+
+
+async def _provider_model(
+    state: ApiState, session: AsyncSession, project_id: str, answer: AnswerParameters, pointer: str
+) -> ResolvedModel | None:
+    """The candidate where it answers already; None for one that the job deploys. Raises InputRefused."""
+    choice = answer.candidate
+    if choice.provider is not None and choice.model is not None:
+        return state.providers.require(
+            ModelChoice(provider=choice.provider, model=choice.model), f"{pointer}/candidate"
+        )
+    if choice.deployment is None:
+        return None
+    serving = await ServingRepository(session).find(project_id, choice.deployment)
+    return None if serving is None else resolved_deployment(serving, state.providers)
+
+
+def _refuse_penalty(model: ResolvedModel, answer: AnswerParameters, pointer: str) -> None:
+    penalty = answer.decoding.repetition_penalty
+    if penalty is not None and model.provider.repetition_penalty is None:
+        raise InputRefused(
+            f"repetition_penalty is {penalty:g}, but the provider {model.provider_name} takes none, and an answer is decoded as "
+            "it was asked for; set decoding.repetition_penalty to null, or tell in the providers file how its server takes one",
+            f"{pointer}/decoding/repetition_penalty",
+        )
+
+
+async def _questions(
+    state: ApiState, project_id: str, spec: JobSpec, rows: int, instruction_characters: float
+) -> tuple[Questions, bool]:
+    """How many questions there will be, and whether what is asked was made by a simulator."""
+    asked = spec.asked
+    if asked.file is not None:
+        async with state.transaction() as session:
+            file = await find_file_of_questions(session, project_id, asked)
+        try:
+            async with state.objects.local(ObjectReference(file.key, file.sha256, file.size)) as path:
+                found = await asyncio.to_thread(inspect_file, path, Source(file=file.id), "/questions/file")
+        except ObjectNotFound as error:
+            raise InputRefused(
+                f"the bytes of file {file.id!r} are gone from the store; upload it again", "/questions/file"
+            ) from error
+        count = found.rows if asked.maximum_rows is None else min(found.rows, asked.maximum_rows)
+        return Questions(count, found.average_instruction_characters + _SYSTEM_CHARACTERS), False
+    if asked.job is not None:
+        async with state.transaction() as session:
+            job = await find_job_of_questions(session, project_id, asked)
+            ledgers = await JobRepository(session).ledgers(job.id)
+        ledger = ledgers.get(stages_asked_of(job)[0], Ledger())
+        made = JobSpec.model_validate(job.spec)
+        count = _of_split(ledger.rows_out, spec, made)
+        facets = ledger.facets_out / ledger.rows_out if ledger.facets_out and ledger.rows_out else 1.0
+        return Questions(round(count * facets), instruction_characters + _SYSTEM_CHARACTERS), job.teacher_is_simulator
+    count = _of_split(rows, spec, spec)
+    plain = spec.stop_after == "curate"
+    facets = 1 if plain else spec.augment.sets_per_instruction
+    characters = instruction_characters + (0 if plain else _SYSTEM_CHARACTERS)
+    return Questions(count * facets, characters), False
+
+
+def _of_split(rows: int, spec: JobSpec, made: JobSpec) -> int:
+    """Instructions of the wanted split, at most as many as are drawn; `made` is the spec of the job that split them."""
+    share = {"test": made.splits.test_share, "train": 1 - made.splits.test_share, "all": 1.0}[spec.asked.split]
+    count = round(rows * share)
+    return count if spec.asked.maximum_rows is None else min(count, spec.asked.maximum_rows)

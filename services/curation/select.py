@@ -1,0 +1,293 @@
+"""The select step: what the candidates of a job are asked, in shards as curation writes them.
+
+Rows come from a collection (of this job or another) or an upload. A facet is asked its instruction under its system message; what
+cannot be asked, or is not wanted, is left out and counted with a reason.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from shared.artifacts.layout import part_name
+from shared.artifacts.tables import (
+    REJECTED_ROW_SCHEMA,
+    TableWriter,
+    batched,
+    iterate_records,
+    iterate_rows,
+    write_rows,
+)
+from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.identifiers import row_id_of, seed_of
+from shared.domain.jobs import Source
+from shared.domain.ledger import Ledger
+from shared.domain.plan import shard_size
+from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Preference, RejectedRow
+from shared.sources.inspection import open_source
+from shared.sources.mapping import MappedRow
+from shared.sources.readers import BadRecord, detect_format, parquet_columns, read_records
+from shared.stages.answer_inputs import COLLECTION_STAGE, ROWS_STAGE
+from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
+from shared.stages.training_inputs import UPLOAD_STAGE
+
+_PARQUET = "application/vnd.apache.parquet"
+_POINTER = "/questions/file"
+_REJECTED_CHARACTERS = 2000
+
+
+def run(context: WholeContext) -> WholeResult:
+    """Choose what is asked. Outputs `part-00000.parquet`…, and `rejected.parquet` of an upload that holds unusable rows.
+
+    The ledger counts facets: those left out are `other_split`, `not_drawn` (by `maximum_rows`), `not_in_collection` (assembly
+    left them out), `no_system_message`, or were rejected by an earlier stage (`rejected_before`). Of an upload every line counts
+    as a facet: `duplicate`, `empty`, or why it cannot be read.
+
+    Raises StepFailed `nothing_to_ask` where nothing is left, InputRefused for an upload that cannot be used at all.
+    """
+    upload = next((item for item in context.inputs if item.stage == UPLOAD_STAGE), None)
+    rejected_path = context.output_folder / "rejected.parquet"
+    with TableWriter(rejected_path, REJECTED_ROW_SCHEMA) as rejected:
+        if upload is not None:
+            rows, ledger = _of_upload(context, upload, rejected)
+        else:
+            rows, ledger = _of_collection(context)
+    if not ledger.rows_out:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(ledger.reasons.items())) or "there is none"
+        raise StepFailed(
+            "nothing_to_ask",
+            f"no row is left to ask ({reasons}); set questions.split to all, or ask other data",
+        )
+    ledger.check()
+    outputs = _write(context, rows, ledger.rows_out)
+    if rejected.rows:
+        outputs.append(
+            OutputObject("rejected.parquet", rejected_path, _PARQUET, rejected.rows, "rejected-row/2", kind="table")
+        )
+    summary = {"rows": ledger.rows_out, "facets": ledger.facets_out, "left_out": dict(sorted(ledger.reasons.items()))}
+    return WholeResult(outputs=tuple(outputs), ledger=ledger, summary=summary)
+
+
+def _write(context: WholeContext, rows: Iterator[InstructionRow], count: int) -> list[OutputObject]:
+    outputs: list[OutputObject] = []
+    done = 0
+    for part in batched(rows, shard_size(count)):
+        path = context.output_folder / part_name(len(outputs))
+        written = write_rows(path, part)
+        outputs.append(OutputObject(path.name, path, _PARQUET, written, ROW_SCHEMA_VERSION, kind="table"))
+        done += written
+        context.progress(done, count, "writing shards")
+    return outputs
+
+
+def _of_collection(context: WholeContext) -> tuple[Iterator[InstructionRow], Ledger]:
+    """Two passes over the rows, so that memory holds their names alone."""
+    parts = sorted((item for item in context.inputs if item.stage == ROWS_STAGE), key=lambda item: item.name)
+    taken = _taken(context.inputs)
+    split = context.spec.asked.split
+    ledger = Ledger()
+    facets: dict[str, int] = {}
+    for row in _rows(parts):
+        ledger.rows_in += 1
+        ledger.facets_in += len(row.facets)
+        if split not in ("all", row.split):
+            _leave_out(ledger, "other_split", len(row.facets))
+            continue
+        reasons = [_why_not(row, facet, taken) for facet in row.facets]
+        for reason in filter(None, reasons):
+            _leave_out(ledger, reason, 1)
+        if kept := reasons.count(""):
+            facets[row.row_id] = kept
+    drawn = _draw(context, facets, ledger)
+
+    def chosen() -> Iterator[InstructionRow]:
+        for row in _rows(parts):
+            if row.row_id in drawn:
+                row.facets = [facet for facet in row.facets if not _why_not(row, facet, taken)]
+                yield row
+
+    return chosen(), ledger
+
+
+def _rows(parts: Sequence[InputObject]) -> Iterator[InstructionRow]:
+    """The rows of the parts. An instruction without preference sets is a question by itself: one facet without a system
+    message."""
+    for part in parts:
+        for row in iterate_rows(part.path):
+            if not row.facets:
+                row.facets = [Facet(0)]
+            yield row
+
+
+def _taken(inputs: Sequence[InputObject]) -> set[tuple[str, int]] | None:
+    """Row and facet of all that the collection took; None where none was assembled."""
+    tables = [item for item in inputs if item.stage == COLLECTION_STAGE]
+    if not tables:
+        return None
+    columns = ("row_id", "facet_index")
+    return {
+        (record["row_id"], record["facet_index"]) for item in tables for record in iterate_records(item.path, columns)
+    }
+
+
+def _why_not(row: InstructionRow, facet: Facet, taken: set[tuple[str, int]] | None) -> str:
+    if not facet.alive:
+        return "rejected_before"
+    if not facet.system and facet.preferences:
+        return "no_system_message"
+    if taken is not None and (row.row_id, facet.index) not in taken:
+        return "not_in_collection"
+    return ""
+
+
+def _leave_out(ledger: Ledger, reason: str, facets: int) -> None:
+    ledger.reasons[reason] = ledger.reasons.get(reason, 0) + facets
+
+
+def _draw(context: WholeContext, facets: Mapping[str, int], ledger: Ledger) -> set[str]:
+    """Ids of at most `maximum_rows` of the rows, drawn by seed whatever their order; the ledger is closed. `facets` are the
+    numbers of facets of those that can be asked."""
+    most = context.spec.asked.maximum_rows
+    drawn = sorted(facets, key=lambda row_id: seed_of(context.spec.seed, "questions", row_id))[:most]
+    ledger.rows_out = len(drawn)
+    ledger.facets_out = sum(facets[row_id] for row_id in drawn)
+    if left := sum(facets.values()) - ledger.facets_out:
+        _leave_out(ledger, "not_drawn", left)
+    ledger.rows_rejected = ledger.rows_in - ledger.rows_out
+    ledger.facets_rejected = ledger.facets_in - ledger.facets_out
+    return set(drawn)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """One line of an upload that can be asked."""
+
+    row: int
+    instruction: str
+    facet: Facet
+    main_source: str = ""
+    original_source: str = ""
+
+
+def _of_upload(
+    context: WholeContext, upload: InputObject, rejected: TableWriter
+) -> tuple[Iterator[InstructionRow], Ledger]:
+    """Lines of one prompt become one row, each a facet of it. All rows are kept in memory, as texts."""
+    title = str(upload.metadata.get("name") or upload.name)
+    rows: dict[str, InstructionRow] = {}
+    seen: set[tuple[str, str]] = set()
+    ledger = Ledger()
+
+    def leave_out(number: int, reason: str, detail: str, text: str) -> None:
+        _leave_out(ledger, reason, 1)
+        record = msgspec.to_builtins(RejectedRow(0, title, number, reason, detail, text[:_REJECTED_CHARACTERS]))
+        record["text"] = record["text"].encode("utf-8", "replace").decode()
+        rejected.write(record)
+
+    unusable = lines = 0
+    for line in _lines(upload):
+        lines += 1
+        ledger.facets_in += 1
+        if isinstance(line, BadRecord):
+            leave_out(line.row, line.reason, line.detail, line.text)
+            unusable += 1
+            continue
+        row_id = row_id_of(line.instruction)
+        if (key := (row_id, line.facet.system or "")) in seen:
+            leave_out(
+                line.row, "duplicate", "the same prompt under the same system message stands before", line.instruction
+            )
+            continue
+        seen.add(key)
+        row = rows.get(row_id)
+        if row is None:
+            main = line.main_source or title
+            row = rows[row_id] = InstructionRow(
+                row_id, line.instruction, main, line.original_source or main, line.row, split="test"
+            )
+        line.facet.index = len(row.facets)
+        row.facets.append(line.facet)
+        if lines % 5000 == 0:
+            context.progress(lines, None, "reading the file")
+    if not lines:
+        raise InputRefused("the file has no rows; upload one with at least one row", _POINTER)
+    ledger.rows_in = len(rows) + unusable
+    drawn = _draw(context, {row.row_id: len(row.facets) for row in rows.values()}, ledger)
+    return (row for row in rows.values() if row.row_id in drawn), ledger
+
+
+def _lines(upload: InputObject) -> Iterator[_Line | BadRecord]:
+    """What the upload holds: prompts under system messages, or plain instructions."""
+    file_format = detect_format(upload.path, "auto", _POINTER)
+    columns = parquet_columns(upload.path, _POINTER) if file_format == "parquet" else None
+    records = read_records(upload.path, file_format, _POINTER)
+    if columns is None:
+        first = next(
+            (
+                record.fields
+                for record in read_records(upload.path, file_format, _POINTER)
+                if not isinstance(record, BadRecord)
+            ),
+            {},
+        )
+        columns = list(first)
+    if "prompt" in columns:
+        for record in records:
+            yield record if isinstance(record, BadRecord) else _prompt_line(record.row, record.fields)
+        return
+    _, _, mapping = open_source(upload.path, Source(file=upload.name), _POINTER)
+    for record in records:
+        if isinstance(record, BadRecord):
+            yield record
+            continue
+        mapped = mapping.apply(record.fields)
+        if not isinstance(mapped, MappedRow):
+            yield BadRecord(record.row, "missing_field", mapped.detail, "")
+        elif not mapped.instruction.strip():
+            yield BadRecord(record.row, "empty", "the instruction is empty", "")
+        else:
+            yield _Line(
+                record.row, mapped.instruction, Facet(0), mapped.main_source or "", mapped.original_source or ""
+            )
+
+
+def _prompt_line(number: int, fields: dict[str, Any]) -> _Line | BadRecord:
+    prompt, system = fields.get("prompt"), fields.get("system")
+    if not isinstance(prompt, str) or not prompt.strip():
+        return BadRecord(number, "empty", "prompt is empty or no text", "")
+    if system is not None and not isinstance(system, str):
+        return BadRecord(number, "missing_field", "system is no text", prompt)
+    output = fields.get("output")
+    facet = Facet(
+        0,
+        preferences=_preferences(fields.get("preference_set")),
+        system=system or None,
+        response=output if isinstance(output, str) and output else None,
+    )
+    return _Line(number, prompt, facet, _text(fields.get("main_source")), _text(fields.get("original_source")))
+
+
+def _preferences(value: object) -> list[Preference]:
+    """The preference set as the exports have it, also as JSON text (of a CSV file); nothing where it is something else."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return []
+    if not isinstance(value, list):
+        return []
+    return [
+        Preference(
+            dimension=_text(entry.get("dimension")),
+            subdimension=_text(entry.get("subdimension")),
+            preference=_text(entry.get("preference")),
+            description=_text(entry.get("description")),
+            pole="",
+        )
+        for entry in value
+        if isinstance(entry, dict)
+    ]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,196 @@
+"""Finding what answering reads: the rows that are asked, and the models that answer and score.
+
+Every fault is an InputRefused that points at the option in the job spec, so submission can ask the same questions. The child of
+`select` finds its rows as parts of the stage `rows`, what the collection took of them as tables of `collection`, or an upload.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.domain.answers import (
+    AnswerParameters,
+    CandidateChoice,
+    QuestionParameters,
+    RewardChoice,
+    ServerChoice,
+)
+from shared.domain.deployments import ServerOptions, ServingModel
+from shared.domain.errors import InputRefused
+from shared.domain.jobs import JobSpec
+from shared.domain.plan import asked_stages, plan_until
+from shared.domain.states import JobState
+from shared.domain.training import Method
+from shared.llm.providers import load_providers
+from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.files import FileRepository
+from shared.metadata.repositories.jobs import JobRepository
+from shared.metadata.repositories.models import ModelRepository
+from shared.metadata.repositories.served_models import refuse_options, served_model
+from shared.metadata.repositories.serving import ServingRepository
+from shared.metadata.repositories.steps import Claim
+from shared.metadata.tables import Job, RegisteredModel, UploadedFile
+from shared.settings import get_settings
+from shared.stages.protocol import InputReference
+from shared.stages.training_inputs import reference, upload_reference
+
+ROWS_STAGE = "rows"
+COLLECTION_STAGE = "collection"
+
+_ASSEMBLE = "assemble"
+_COLLECTION_TABLES = ("collection/train.parquet", "collection/test.parquet")
+
+
+async def question_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) -> list[InputReference]:
+    """All objects that the stage `select` reads. Raises InputRefused for what is not there."""
+    asked = spec.asked
+    if asked.file is not None:
+        return [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+    if asked.job is None:
+        return await _rows(session, claim.job_id, claim.needs, "/questions")
+    job = await find_job_of_questions(session, claim.project_id, asked)
+    return await _rows(session, job.id, stages_asked_of(job), "/questions/job")
+
+
+async def find_job_of_questions(session: AsyncSession, project_id: str, asked: QuestionParameters) -> Job:
+    """The job that `questions.job` names. Raises InputRefused at `/questions/job`."""
+    place = "/questions/job"
+    job = await JobRepository(session).get(project_id, asked.job or "")
+    if job is None:
+        raise InputRefused(f"there is no job {asked.job!r} in this project; name one that made a collection", place)
+    if job.state != JobState.SUCCEEDED.value:
+        raise InputRefused(f"job {job.id} is {job.state}; only what a succeeded job made is asked", place)
+    if not stages_asked_of(job):
+        raise InputRefused(
+            f"job {job.id} made no rows that can be asked (no sources, or it stops after augment); name one that made a "
+            "collection",
+            place,
+        )
+    return job
+
+
+def stages_asked_of(job: Job) -> tuple[str, ...]:
+    """The stages of another job that its questions are taken from; none where it has no rows that can be asked."""
+    spec = JobSpec.model_validate(job.spec)
+    plan = plan_until(spec.stop_after) if spec.sources else ()
+    stages = asked_stages(plan)
+    # Where a job stops after augment its rows have preference sets that nothing was made of.
+    return () if plan and plan[-1].name == "augment" else stages
+
+
+async def find_file_of_questions(session: AsyncSession, project_id: str, asked: QuestionParameters) -> UploadedFile:
+    """The upload that `questions.file` names. Raises InputRefused at `/questions/file`."""
+    file = await FileRepository(session).get(project_id, asked.file or "")
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {asked.file!r}; POST it to /v1/files and set the id it returns, or write "
+            "upload:<file name> and give `multifacet submit` its path by --upload",
+            "/questions/file",
+        )
+    return file
+
+
+async def find_registered(
+    session: AsyncSession, project_id: str, model_id: str, place: str, server: ServerChoice
+) -> RegisteredModel:
+    """The registered model of that id, which a server of that kind can hold. Raises InputRefused at `place`."""
+    try:
+        model = (await served_model(session, project_id, model_id)).model
+        refuse_options(model, ServerOptions(server=server))
+    except InputRefused as error:
+        raise InputRefused(str(error), place) from error
+    return model
+
+
+async def find_deployment(session: AsyncSession, project_id: str, name: str, place: str) -> ServingModel:
+    """The deployment of that name, which answers now. Raises InputRefused at `place`."""
+    serving = await ServingRepository(session).find(project_id, name)
+    if serving is None:
+        raise InputRefused(
+            f"no deployment {name!r} of this project answers now; GET /v1/deployments lists them with their states",
+            place,
+        )
+    return serving
+
+
+async def check_models(session: AsyncSession, project_id: str, answer: AnswerParameters, pointer: str) -> None:
+    """Raise InputRefused where a candidate or reward model is not there, or is no model of its kind."""
+    registry, deployment = answer.candidate.registry, answer.candidate.deployment
+    if registry is not None:
+        model = await find_registered(session, project_id, registry, f"{pointer}/candidate/registry", answer.server)
+        _refuse_reward(model.method, registry, f"{pointer}/candidate/registry")
+    if deployment is not None:
+        serving = await find_deployment(session, project_id, deployment, f"{pointer}/candidate/deployment")
+        _refuse_reward(serving.method, deployment, f"{pointer}/candidate/deployment")
+    if answer.reward is None:
+        return
+    registry, deployment = answer.reward.registry, answer.reward.deployment
+    if registry is not None:
+        model = await find_registered(session, project_id, registry, f"{pointer}/reward/registry", "cpu")
+        _require_reward(model.method, registry, f"{pointer}/reward/registry")
+    if deployment is not None:
+        serving = await find_deployment(session, project_id, deployment, f"{pointer}/reward/deployment")
+        _require_reward(serving.method, deployment, f"{pointer}/reward/deployment")
+        if serving.server_kind != "cpu":
+            raise InputRefused(
+                f"the deployment {deployment} is on a server of kind {serving.server_kind}, which gives no scores; deploy the "
+                "reward model on a server of kind cpu",
+                f"{pointer}/reward/deployment",
+            )
+
+
+async def answer_models(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, dict[str, bool]]:
+    """What a report must say of the models, by answer stage (`<stage>:reward` for its reward model): `random_weights`,
+    `simulated_data`, and of a provider's model `simulator`."""
+    made = {model.stage: model for model in await ModelRepository(session).of_job(claim.job_id)}
+    serving = {model.name: model for model in await ServingRepository(session).serving(claim.project_id)}
+    told: dict[str, dict[str, bool]] = {}
+    for answer in spec.answer:
+        for name, choice in ((answer.name, answer.candidate), (f"{answer.name}:reward", answer.reward)):
+            if choice is None:
+                continue
+            deployed = serving.get(choice.deployment or "")
+            model_id = choice.registry or (None if deployed is None else deployed.target.registry)
+            model = made.get(choice.stage or "")
+            if model is None and model_id is not None:
+                model = await ModelRepository(session).get(claim.project_id, model_id)
+            if model is not None:
+                told[name] = {
+                    "random_weights": bool(model.lineage.get("random_weights")),
+                    "simulated_data": bool((model.lineage.get("data") or {}).get("simulator")),
+                }
+            elif provider := _provider_of(choice, deployed):
+                configured = load_providers(get_settings().providers_file).providers.get(provider)
+                told[name] = {"simulator": configured is not None and configured.simulator}
+    return told
+
+
+def _provider_of(choice: CandidateChoice | RewardChoice, deployed: ServingModel | None) -> str | None:
+    if isinstance(choice, CandidateChoice) and choice.provider is not None:
+        return choice.provider
+    return None if deployed is None else deployed.target.provider
+
+
+def _refuse_reward(method: str | None, name: str, place: str) -> None:
+    if method == Method.REWARD:
+        raise InputRefused(f"{name} is a reward model, which gives scores and no text; name a language model", place)
+
+
+def _require_reward(method: str | None, name: str, place: str) -> None:
+    if method != Method.REWARD:
+        raise InputRefused(
+            f"{name} is no reward model but {method or 'a model of a provider'}; name one that a training of method rm made",
+            place,
+        )
+
+
+async def _rows(session: AsyncSession, job_id: str, stages: Sequence[str], place: str) -> list[InputReference]:
+    made = [item for item in await ArtifactRepository(session).of_stages(job_id, stages) if item.step_id is not None]
+    rows = [item for item in made if item.stage != _ASSEMBLE and item.name.startswith("part-")]
+    if not rows:
+        raise InputRefused(f"job {job_id} made no rows that can be asked; name one that made a collection", place)
+    tables = [item for item in made if item.stage == _ASSEMBLE and item.name in _COLLECTION_TABLES]
+    return [
+        *(reference(item, ROWS_STAGE, item.name) for item in rows),
+        *(reference(item, COLLECTION_STAGE, item.name) for item in tables),
+    ]

@@ -1,6 +1,7 @@
 """Pages about registered models: the list, and one model with its lineage, recipe, figures and curves."""
 
 import asyncio
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +15,7 @@ from services.api.schemas import ArtifactView
 from services.api.state import ApiState, State
 from shared.artifacts.protocol import ObjectNotFound
 from shared.charts import training_curves
+from shared.domain.deployments import NAME_PATTERN
 from shared.domain.models import ADAPTER_KIND, METRICS_FILE, MODEL_KIND
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
@@ -74,6 +76,8 @@ async def model_page(request: Request, model_id: str, caller: Viewer, state: Sta
         weights=[item for item in files if item.kind in _WEIGHT_KINDS],
         others=[item for item in files if item.kind not in _WEIGHT_KINDS and not item.name.startswith("tensorboard/")],
         preview=next((item for item in files if item.name == PREVIEW_FILE), None),
+        may_write=caller.may("write"),
+        name_to_deploy=model.name if re.match(NAME_PATTERN, model.name) else "",
     )
 
 

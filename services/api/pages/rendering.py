@@ -1,5 +1,6 @@
 """Templates, and who may see a page."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,26 @@ def _viewer(request: Request) -> Caller:
 
 
 Viewer = Annotated[Caller, Depends(_viewer)]
+
+
+def _chatter(request: Request) -> Caller:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None or not caller.may("chat"):
+        raise LoginNeeded
+    return caller
+
+
+Chatter = Annotated[Caller, Depends(_chatter)]
+"""Who may ask what is deployed, and perhaps nothing else."""
+
+
+def home_of(caller: Caller | None) -> str:
+    """The page where somebody starts: of the key's scopes, /try needs the least."""
+    if caller is None:
+        return "/login"
+    if caller.may("read"):
+        return "/jobs"
+    return "/try" if caller.may("chat") else "/login"
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -78,7 +99,19 @@ def _bytes(size: int) -> str:
     raise AssertionError("unreachable")
 
 
+def _preference(stated: Mapping[str, str]) -> str:
+    """A few words for a stated preference, as `static/facets.js` has them."""
+    if seed := stated.get("seed"):
+        return seed
+    place = ": ".join(stated[name] for name in ("subdimension", "pole") if stated.get(name))
+    words = stated.get("description")
+    if words is None:
+        return place
+    return f"{place} – {words}" if place else f"“{words}”"
+
+
 _environment.filters.update(
+    preference=_preference,
     dollars=_dollars,
     duration=seconds_text,
     clock=_clock,

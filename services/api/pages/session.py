@@ -12,7 +12,7 @@ from services.api.authentication import (
     set_session_cookie,
     start_session,
 )
-from services.api.pages.rendering import render
+from services.api.pages.rendering import home_of, render
 from services.api.problems import Problem
 from services.api.state import State
 
@@ -20,8 +20,8 @@ router = APIRouter()
 
 
 @router.get("/")
-async def root() -> Response:
-    return RedirectResponse("/jobs", 303)
+async def root(request: Request) -> Response:
+    return RedirectResponse(home_of(getattr(request.state, "caller", None)), 303)
 
 
 @router.get("/login")
@@ -38,7 +38,7 @@ async def login(request: Request, state: State, key: Annotated[str, Form(max_len
         if problem.status != 401:
             raise
         return render(request, "login.html", 401, error="This key is unknown, expired or revoked.")
-    response = RedirectResponse("/jobs", 303)
+    response = RedirectResponse("/", 303)
     set_session_cookie(response, secret, secure=request.url.scheme == "https")
     return response
 

@@ -56,11 +56,11 @@ class Refused extends Error {
   }
 }
 
-async function send(path, body) {
-  const response = await fetch(path, body instanceof FormData
-    ? { method: "POST", body }
-    : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const answer = await response.json();
+async function send(path, body, method = "POST") {
+  const response = await fetch(path, body instanceof FormData || body === null
+    ? { method, body }
+    : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const answer = response.status === 204 ? null : await response.json();
   if (response.ok) return answer;
   throw new Refused(answer);
 }
@@ -72,14 +72,16 @@ function tell(place, text, kind) {
   place.replaceChildren(paragraph);
 }
 
-// Buttons that post: cancel, retry.
+// Buttons that post, or delete: cancel, retry, stop. Then the page is shown anew, or the one that `data-then` names.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-post]");
   if (!button || (button.dataset.confirm && !confirm(button.dataset.confirm))) return;
   button.disabled = true;
   try {
-    await send(button.dataset.post, {});
-    location.reload();
+    const method = button.dataset.method ?? "POST";
+    await send(button.dataset.post, method === "POST" ? {} : null, method);
+    if (button.dataset.then) location.href = button.dataset.then;
+    else location.reload();
   } catch (error) {
     alert(error.message);
     button.disabled = false;

@@ -1,6 +1,7 @@
 """Registered models: one row per training that made one, written in the transaction that commits the training."""
 
 import builtins
+from collections.abc import Collection
 
 import msgspec
 import sqlalchemy as sa
@@ -65,6 +66,13 @@ class ModelRepository:
             query = query.where(col(RegisteredModel.id) < before)
         query = query.order_by(col(RegisteredModel.id).desc()).limit(limit)
         return builtins.list((await self._session.execute(query)).scalars())
+
+    async def of_ids(self, project_id: str, model_ids: Collection[str]) -> dict[str, RegisteredModel]:
+        """Those of the models that this project has, by id."""
+        query = sa.select(RegisteredModel).where(
+            col(RegisteredModel.project_id) == project_id, col(RegisteredModel.id).in_(model_ids)
+        )
+        return {model.id: model for model in (await self._session.execute(query)).scalars()}
 
     async def of_job(self, job_id: str) -> builtins.list[RegisteredModel]:
         """What the trainings of a job registered, oldest first."""

@@ -128,6 +128,12 @@ class ProfileRepository:
         query = query.order_by(col(Profile.id).desc()).limit(limit)
         return builtins.list((await self._session.execute(query)).scalars())
 
+    async def current_of(self, profiles: Sequence[Profile]) -> dict[str, ProfileVersion]:
+        """Profile id -> the version that counts."""
+        place = sa.tuple_(col(ProfileVersion.profile_id), col(ProfileVersion.version))
+        query = sa.select(ProfileVersion).where(place.in_([(profile.id, profile.version) for profile in profiles]))
+        return {version.profile_id: version for version in (await self._session.execute(query)).scalars()}
+
     async def delete(self, project_id: str, name: str) -> None:
         """Take a profile out of use. Its versions stay with its id, for what was answered by them. Raises ProfileNotFound."""
         statement = (

@@ -66,6 +66,10 @@ class ServingRepository:
         """The deployment of that name, if it answers now."""
         return next((model for model in await self.serving(project_id) if model.name == name), None)
 
+    async def places(self) -> list[ModelServer]:
+        """Every place that launchers have told of, whichever project's model it has."""
+        return list((await self._session.execute(sa.select(ModelServer).order_by(col(ModelServer.id)))).scalars())
+
 
 def _answers(deployment: Deployment, server: ModelServer | None) -> bool:
     serving = f"{deployment.id}:{deployment.serving_revision}"

@@ -78,7 +78,7 @@ def weights_of(evidence: Numbers) -> Numbers:
         return np.zeros(0)
     mirrored = np.concatenate([evidence, -evidence])
     outcomes = np.repeat([1, 0], len(evidence))
-    model = LogisticRegression(C=STRENGTH, fit_intercept=False, max_iter=1000)
+    model = LogisticRegression(C=STRENGTH, fit_intercept=False, solver="newton-cholesky")
     fitted: Numbers = model.fit(mirrored, outcomes).coef_[0]
     return fitted
 

@@ -161,7 +161,12 @@ def first_token(machine: Machine, process: Process, url: str, rounds: int, key: 
     cpu = 0.0
     try:
         with stub(f"paced-{title.split(maxsplit=1)[0]}", machine, _PACE) as stub_url:
-            order = {"model": f"paced-{title.split(maxsplit=1)[0]}", "key": key, "streams": STREAMS, "requests": 2 * STREAMS}
+            order = {
+                "model": f"paced-{title.split(maxsplit=1)[0]}",
+                "key": key,
+                "streams": STREAMS,
+                "requests": 2 * STREAMS,
+            }
             for number in range(rounds + 1):
                 alone = load.ask(order | {"url": f"{stub_url}/chat/completions"})
                 before = cpu_of_tree(process.pid)

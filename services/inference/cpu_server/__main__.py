@@ -70,6 +70,9 @@ async def _load(arguments: ServerArguments) -> Service:
 
 def _texts(arguments: ServerArguments) -> Texts:
     from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(arguments.folder, trust_remote_code=False, local_files_only=True)

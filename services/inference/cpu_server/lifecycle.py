@@ -1,6 +1,7 @@
 """From the bound port to the end of the last answer: loading, ready, closing."""
 
 import asyncio
+from contextlib import suppress
 
 from services.inference.cpu_server.http.sequences import Service
 
@@ -43,10 +44,12 @@ class Lifecycle:
         if not self._active:
             self._idle.set()
 
-    async def idle(self, seconds: float) -> bool:
-        """Whether all requests had ended within that time."""
-        try:
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._idle.is_set()
+
+    async def wait_until_idle(self, seconds: float) -> None:
+        """Returns after that time at the latest."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True

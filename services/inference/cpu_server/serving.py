@@ -56,6 +56,7 @@ async def serve(
             build_app(lifecycle),
             http="auto",
             ws="none",
+            log_level="warning",
             lifespan="off",
             backlog=BACKLOG,
             log_config=None,
@@ -93,15 +94,15 @@ async def _load(lifecycle: Lifecycle, load: Callable[[], Awaitable[Service]], re
 async def _finish(lifecycle: Lifecycle, server: "_Server", grace_seconds: float) -> None:
     lifecycle.close()
     log.info("closing", grace_seconds=grace_seconds)
-    idle = asyncio.create_task(lifecycle.idle(grace_seconds))
+    idle = asyncio.create_task(lifecycle.wait_until_idle(grace_seconds))
     hurried = asyncio.create_task(server.told_to_hurry.wait())
     await asyncio.wait((idle, hurried), return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()
     idle.cancel()
-    if not await lifecycle.idle(0) and lifecycle.service is not None:
+    if not lifecycle.is_idle and lifecycle.service is not None:
         log.warning("answers_broken_off")
         await lifecycle.service.engine.close()
-        await lifecycle.idle(LAST_WORDS_SECONDS)
+        await lifecycle.wait_until_idle(LAST_WORDS_SECONDS)
 
 
 class _Server(uvicorn.Server):

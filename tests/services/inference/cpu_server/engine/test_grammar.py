@@ -28,7 +28,12 @@ _SCHEMAS: list[dict[str, Any]] = [
         "properties": {
             "name": {"type": "string", "maxLength": 10},
             "tags": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
-            "inner": {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]},
+            "inner": {
+                "type": "object",
+                "properties": {"ok": {"type": "boolean"}},
+                "required": ["ok"],
+                "additionalProperties": False,
+            },
         },
         "required": ["name", "tags", "inner"],
         "additionalProperties": False,

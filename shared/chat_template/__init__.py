@@ -6,12 +6,13 @@ template. Neither torch nor transformers is needed to render; `ConversationToken
 
 from shared.chat_template.conversation import Message, Role, conversation
 from shared.chat_template.families import Family, template_text
-from shared.chat_template.protected import ConversationTokenizer, EncodedReply
+from shared.chat_template.protected import ConversationTokenizer, EncodedPrompt, EncodedReply
 from shared.chat_template.rendering import ChatTemplateError, render
 
 __all__ = [
     "ChatTemplateError",
     "ConversationTokenizer",
+    "EncodedPrompt",
     "EncodedReply",
     "Family",
     "Message",

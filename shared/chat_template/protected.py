@@ -12,6 +12,7 @@ token `[INST]` (Mistral-7B v0.1 and v0.2), the template's `[INST]` is ordinary l
 import json
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from shared.chat_template.rendering import ChatTemplateError
 from shared.chat_template.shapes import MARK, Shape, holds_mark, prompt_pieces, shape_of
 from shared.domain.errors import InputRefused
 
+_KEPT_SHAPES = 256
+"""A server is sent orders of roles without end; finding a shape again costs a few renderings."""
+
 
 class EncodedReply(msgspec.Struct, frozen=True):
     """Tokens of a prompt, and of a reply with its EOS. `fault` says why there are none: `reserved_text` (a text holds the
@@ -29,6 +33,16 @@ class EncodedReply(msgspec.Struct, frozen=True):
 
     prompt_ids: list[int]
     reply_ids: list[int]
+    fault: str | None = None
+
+
+class EncodedPrompt(msgspec.Struct, frozen=True):
+    """Tokens of what a model reads before it writes. `text` is what they stand for, `offsets` the characters of it that each
+    token covers; `fault` as in `EncodedReply`."""
+
+    ids: list[int]
+    text: str = ""
+    offsets: list[tuple[int, int]] = []
     fault: str | None = None
 
 
@@ -79,6 +93,25 @@ class ConversationTokenizer:
             encoded.append([_cut(prompt, next(tokens)) for _ in replies])
         return encoded
 
+    def prompt(self, messages: Sequence[Message], *, offsets: bool = False) -> EncodedPrompt:
+        """The tokens of a prompt alone, as training has them; text and offsets are told where they are asked for.
+
+        A last message of the assistant is the beginning of its reply, which the model goes on with: no EOS, and no white space
+        at its end.
+        """
+        *before, last = messages
+        if last["role"] == "assistant":
+            spelled, fault = self._strings(before, [last["content"].rstrip()]) if before else ([], "template")
+            spelled = [text.removesuffix(self._spelled(self._eos)) for text in spelled[1:]]
+        else:
+            spelled, fault = self._strings(messages, [])
+        if fault is not None:
+            return EncodedPrompt([], fault=fault)
+        encoding = self._backend.encode(spelled[0], add_special_tokens=False)
+        if not offsets:
+            return EncodedPrompt(encoding.ids)
+        return EncodedPrompt(encoding.ids, spelled[0].replace(MARK, ""), _without_marks(spelled[0], encoding.offsets))
+
     def _strings(self, messages: Sequence[Message], replies: Sequence[str]) -> tuple[list[str], str | None]:
         if any(holds_mark(message["content"]) for message in messages) or any(holds_mark(reply) for reply in replies):
             return [], "reserved_text"
@@ -92,6 +125,8 @@ class ConversationTokenizer:
 
     def _shape(self, roles: tuple[Role, ...]) -> Shape | None:
         if roles not in self._shapes:
+            if len(self._shapes) >= _KEPT_SHAPES:
+                self._shapes.clear()
             try:
                 self._shapes[roles] = shape_of(self.template, roles, self._bos, self._eos)
             except ChatTemplateError:
@@ -106,6 +141,11 @@ def _cut(prompt: list[int], whole: list[int]) -> EncodedReply:
     if whole[: len(prompt)] != prompt:
         return EncodedReply([], [], "unclear_boundary")
     return EncodedReply(prompt, whole[len(prompt) :])
+
+
+def _without_marks(spelled: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    before = list(accumulate((character == MARK for character in spelled), initial=0))
+    return [(start - before[start], stop - before[stop]) for start, stop in offsets]
 
 
 def _other_spelling(control: str) -> str:

@@ -80,6 +80,7 @@ class Batch:
         while self._waiting and len(self._running) < self._slots:
             running = self._waiting.popleft()
             running.slot = len(self._running)
+            running.started_at = time.monotonic()
             self._running.append(running)
         members = self._members()
         if members:

@@ -31,6 +31,10 @@ class RunningSequence:
         self._came = asyncio.Event()
         self._is_over = False
 
+    @property
+    def started_at(self) -> float | None:
+        return None if self.running is None else self.running.started_at
+
     def receive(self, items: Sequence[Item]) -> None:
         if self._is_over:
             return

@@ -52,6 +52,8 @@ class EngineToken:
     log_probability: float | None
     special: bool = False
     top: tuple["EngineToken", ...] = ()
+    last: bool = False
+    """Of a generated token: nothing but the EngineEnd follows. A stream tells the end together with its last token."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class EngineSequence(Protocol):
 
     prompt_tokens: Sequence[EngineToken]
     """With `prompt_log_probabilities`, from the first token on."""
+
+    @property
+    def started_at(self) -> float | None:
+        """When it left the queue (`time.monotonic`); None while it waits."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[EngineToken | EngineEnd]: ...
 

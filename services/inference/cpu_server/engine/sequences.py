@@ -32,6 +32,8 @@ class Running:
         self.receiver = receiver
         self.is_cancelled = False
         self.slot = -1
+        self.started_at: float | None = None
+        """When it was given a slot (`time.monotonic`)."""
         self.stored = 0
         """Tokens whose keys and values are in the slot."""
         self.sampling = SamplingState(request, grammar)
@@ -69,7 +71,8 @@ class Running:
         elif reason is None and self.generated >= request.max_new_tokens:
             reason = "length"
             text += "" if is_special else self._stream.end()
-        items: list[Item] = [EngineToken(token, text, choice.log_probability, is_special, self._alone(choice.top))]
+        top, is_last = self._alone(choice.top), reason is not None
+        items: list[Item] = [EngineToken(token, text, choice.log_probability, is_special, top, is_last)]
         if reason is not None:
             seed = request.seed if request.sample else None
             items.append(EngineEnd(reason, self._stream.text, self.generated, seed, self._stream.stopped_by))

@@ -23,8 +23,9 @@ _WHITE_SPACE = r"[\n ]{0,1}[ ]{0,16}"
 class GrammarState:
     """Where one sequence stands in its grammar."""
 
-    def __init__(self, matcher: Any) -> None:
+    def __init__(self, matcher: Any, eos_ids: Sequence[int]) -> None:
         self._matcher = matcher
+        self._eos_ids = eos_ids
 
     @property
     def is_over(self) -> bool:
@@ -38,6 +39,10 @@ class GrammarState:
             words[:] = 0
             return
         self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        if not self._matcher.is_accepting():
+            # A model may name an ordinary token as one that ends a text; within a string it would be allowed as text.
+            for token in self._eos_ids:
+                words.view(np.uint8)[token // 8] &= 0xFF ^ (1 << token % 8)
 
     def take(self, token: int) -> None:
         self._matcher.consume_token(token)
@@ -65,7 +70,7 @@ class Grammars:
                 if len(self._compiled) > _KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(text)
-            return GrammarState(matcher.deep_copy())
+            return GrammarState(matcher.deep_copy(), self._eos_ids)
 
     def _compile(self, text: str) -> Any:
         from llguidance import LLMatcher

@@ -131,6 +131,9 @@ class Sampler:
             _warp(scores, plan)
         highest, tokens = scores.max(dim=-1)
         weights = torch.exp(scores - highest[:, None])
+        broken = ~torch.isfinite(highest)
+        if broken.any():
+            weights[broken] = 1.0  # anything that can be looked up: no token is taken
         totals = weights.sum(dim=-1, dtype=torch.float64)
         if plan.sampling:
             counts = np.array([states[row].drawn for row in plan.sampling], dtype=np.uint64)
@@ -141,10 +144,11 @@ class Sampler:
         bases = highest.double() + totals.log()
         told = (chosen - bases).tolist()
         tops = _tops(scores, bases, plan)
-        usable = torch.isfinite(bases).tolist()
         return [
-            Choice(token, log_probability, tops.get(row, ())) if fine else Choice(-1, 0.0)
-            for row, (token, log_probability, fine) in enumerate(zip(tokens.tolist(), told, usable, strict=True))
+            Choice(-1, 0.0) if is_broken else Choice(token, log_probability, tops.get(row, ()))
+            for row, (token, log_probability, is_broken) in enumerate(
+                zip(tokens.tolist(), told, broken.tolist(), strict=True)
+            )
         ]
 
     def forget(self) -> None:

@@ -63,6 +63,9 @@ def _places(body: dict[str, Any]) -> Iterator[_Place]:
         data = training.get("data") if isinstance(training, dict) else None
         if isinstance(data, dict):
             yield from _named(data, "file", f"/train/{number}/data/file", "file")
+    questions = body.get("questions")
+    if isinstance(questions, dict) and "file" in questions:
+        yield from _named(questions, "file", "/questions/file", "file")
     curate = body.get("curate")
     benchmarks = curate.get("decontaminate_against") if isinstance(curate, dict) else None
     for number in range(len(benchmarks) if isinstance(benchmarks, list) else 0):
@@ -89,5 +92,6 @@ def _require_partners(files: dict[str, Path], places: Sequence[_Place]) -> None:
         name = unused[0]
         raise MultifacetError(
             f"--upload {files[name]} is not used: the spec names {_PREFIX}{name} nowhere. Write it as the `file` of a source, "
-            "in curate.decontaminate_against, as `data.file` of a training or as `taxonomy`, or leave the option out"
+            "in curate.decontaminate_against, as `data.file` of a training, as `questions.file` or as `taxonomy`, or leave the "
+            "option out"
         )

@@ -13,8 +13,8 @@ from services.cli.pull import pull_job
 from shared.artifacts.tables import iterate_rows
 from shared.domain.rows import InstructionRow
 from tests.end_to_end.conftest import Driver
+from tests.support.answering_server import AT_ONCE, score_of
 from tests.support.deployed import StandIn, stand_in
-from tests.support.killable_model_server import AT_ONCE, score_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -35,7 +35,7 @@ class StandIn:
         self.address = f"http://127.0.0.1:{port}"
         arguments = [str(port), str(self._log), str(self._seconds)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.killable_model_server", *arguments], cwd=Path(__file__).parents[2]
+            [sys.executable, "-m", "tests.support.answering_server", *arguments], cwd=Path(__file__).parents[2]
         )
         deadline = time.monotonic() + 20
         while True:

@@ -48,12 +48,14 @@ def test_every_place_that_takes_an_upload_gets_its_id(client: _Client, files: di
         "curate": {"decontaminate_against": ["upload:bench.jsonl", "file_2"]},
         "taxonomy": "upload:own.yaml",
         "train": [{"data": {"file": "upload:own.jsonl"}}, {"data": {"job": "job_1"}}, "no training"],
+        "questions": {"file": "upload:own.jsonl"},
     }
     assert replaced(client, body, *files.values()) == {
         "sources": [{"file": "file_own"}, {"hub": "a/b"}, {"file": "file_1"}],
         "curate": {"decontaminate_against": ["file_bench", "file_2"]},
         "taxonomy": "taxonomy_own",
         "train": [{"data": {"file": "file_own"}}, {"data": {"job": "job_1"}}, "no training"],
+        "questions": {"file": "file_own"},
     }
     assert client.sent == [
         ("file", files["own.jsonl"]),

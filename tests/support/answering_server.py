@@ -1,4 +1,4 @@
-"""A model server for tests, as a process that can be killed: `python -m tests.support.killable_model_server PORT LOG [SECONDS]`.
+"""A model server for tests, as a process that can be killed: `python -m tests.support.answering_server PORT LOG [SECONDS]`.
 
 It speaks the two routes that jobs use, `/v1/chat/completions` and `/score`. What it says depends on the request alone. Each call
 that it answers is a line of LOG, written just before the answer is sent.

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import models, profiles
+from services.cli import deployments, models, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -34,6 +34,7 @@ console = Console(soft_wrap=True)
 
 app.add_typer(models.app, name="models")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(deployments.app, name="deployments")
 app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]
@@ -46,7 +47,8 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="worker processes, each with all roles")] = 1,
 ) -> None:
-    """Run the whole system on this machine until interrupted: PostgreSQL, Redis, api, controller, worker, simulator."""
+    """Run the whole system on this machine until interrupted: PostgreSQL, Redis, api, controller, worker, simulator, and a
+    launcher of model servers."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -337,6 +337,8 @@ def hub_request(url: str, offset: int = 0) -> Any:
 
 def hub_files(repository: str, revision: str | None) -> tuple[File, ...]:
     """The files of a model on the Hub, of one commit. Raises CannotServe, NotNow."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", repository):
+        raise CannotServe(f"{repository!r} is no name of a model on the Hub, such as mistralai/Mistral-7B-v0.2")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
     place = urllib.parse.quote(repository, safe="/")
     wanted = urllib.parse.quote(revision or "main", safe="")

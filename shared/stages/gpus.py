@@ -7,16 +7,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from shared.domain.errors import InputRefused, StepDeferred
+from shared.domain.errors import InputRefused
 from shared.domain.jobs import JobSpec
 from shared.domain.plan import StageKind
-from shared.metadata.repositories.gpu_slots import GpuSlotRepository, attempt_holder
+from shared.metadata.repositories.gpu_slots import GpuSlotRepository, GpusTaken, attempt_holder
 from shared.queue.lease import Lease
 
 _log = structlog.get_logger(__name__)
 
-TRY_AGAIN_SECONDS = 15.0
-"""After a training found no free GPU."""
+TRY_AGAIN_SECONDS = 20.0
+"""After a training found too few free GPUs, unless some are given back before. It may have missed that: they were given back
+after it had looked and before it was written down that it waits."""
 
 
 class Gpus:
@@ -34,7 +35,7 @@ class Gpus:
     async def leased_for(self, lease: Lease, spec: JobSpec) -> AsyncIterator[tuple[int, ...]]:
         """One device per process of the step's training while the block runs; none for other stages and without GPUs.
 
-        Raises StepDeferred while too few are free, InputRefused where the training asks for more than there are.
+        Raises GpusTaken while too few are free, InputRefused where the training asks for more than there are.
         """
         claim = lease.claim
         if not self._devices or StageKind(claim.kind) is not StageKind.TRAIN:
@@ -56,7 +57,7 @@ class Gpus:
                 self._host, self._devices, count, holder, self._lease_seconds
             )
         if devices is None:
-            raise StepDeferred(
+            raise GpusTaken(
                 f"the training waits for {count} free GPUs: others have those of {self._host}", TRY_AGAIN_SECONDS
             )
         lease.holds_gpus = True

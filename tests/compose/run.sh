@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `docker compose up` for real, one job with a small training by curl, its artifacts listed in the object store. Needs a Docker
-# engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running. TORCH and TORCH_INDEX choose the
+# `docker compose up` for real, one job with a small training by curl, its artifacts listed in the object store, its model deployed
+# and answering. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running. TORCH and TORCH_INDEX choose the
 # build of torch, as for docker compose.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -91,4 +91,35 @@ P
 curl --silent --show-error --fail "${auth[@]}" "$base/v1/artifacts/${weights% *}/content" >"$work/model.safetensors"
 echo "${weights#* }  $work/model.safetensors" | sha256sum --check --quiet
 echo "$model: $(stat --format %s "$work/model.safetensors") bytes of weights, as registered"
+echo "== the model deployed on the CPU server"
+curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' \
+  --data "{\"name\":\"tiny\",\"target\":{\"registry\":\"$model\"}}" "$base/v1/deployments" >"$work/deployment.json"
+for _ in $(seq 180); do
+  curl --silent --fail "${auth[@]}" "$base/v1/deployments/tiny" >"$work/deployment.json"
+  state=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["state"])' "$work/deployment.json")
+  case $state in ready|failed) break ;; esac
+  sleep 1
+done
+python3 - "$work/deployment.json" <<'P'
+import json, sys
+deployment = json.load(open(sys.argv[1]))
+for event in reversed(deployment["events"]):
+    print(f"{event['revision']} {event['type']:<10} {event['detail']}")
+assert deployment["state"] == "ready", deployment["detail"]
+P
+
+echo "== it answers"
+curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' \
+  --data '{"model":"tiny","max_tokens":8,"messages":[{"role":"user","content":"Name a colour."}]}' \
+  "$base/v1/chat/completions" >"$work/answer.json"
+python3 - "$work/answer.json" <<'P'
+import json, sys
+answer = json.load(open(sys.argv[1]))
+(choice,) = answer["choices"]
+assert choice["message"]["role"] == "assistant", answer
+print(f"finish_reason {choice['finish_reason']}, {answer['usage']['completion_tokens']} tokens")
+P
+
+echo "== undeployed"
+curl --silent --show-error --fail "${auth[@]}" --request DELETE "$base/v1/deployments/tiny" | grep --quiet '"stopped"'
 echo "1 passed, 0 failed"

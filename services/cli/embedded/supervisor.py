@@ -17,6 +17,9 @@ from shared.domain.errors import MultifacetError
 
 _START_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 20.0
+_MODEL_SERVER_PLACES = 3
+_MODEL_SERVER_STOP_SECONDS = 10
+"""Below the launcher's own grace, so that no server outlives it."""
 
 
 class EmbeddedSystem:
@@ -81,6 +84,12 @@ class EmbeddedSystem:
             "api": ["services.api"],
             "controller": ["services.controller"],
         }
+        # Nothing of a model is loaded before one is deployed.
+        commands["inference"] = [
+            "services.inference.launcher", "--api", self.api_url, "--name", "embedded",
+            "--cache", str(self._state.root / "inference"), "--places", str(_MODEL_SERVER_PLACES),
+            "--stop-seconds", str(_MODEL_SERVER_STOP_SECONDS),
+        ]  # fmt: skip
         for number in range(self._workers):
             name = "worker" if self._workers == 1 else f"worker-{number}"
             commands[name] = ["shared.stages.worker", "--roles", "all"]

@@ -8,6 +8,15 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.domain.errors import StepDeferred
+from shared.metadata.engine import WAKE_CHANNEL
+
+
+class GpusTaken(StepDeferred):
+    """A training waits for GPUs that others have. It is tried again when some are given back, and from time to time."""
+
+    code = "gpus_taken"
+
 
 def attempt_holder(attempt_id: int) -> str:
     """How a training's attempt is named as a holder."""
@@ -87,17 +96,35 @@ class GpuSlotRepository:
         return counts
 
     async def release(self, holder: str) -> None:
-        """Give back all that a holder has; no error where it has nothing."""
-        await self._session.execute(
-            sa.text("UPDATE gpu_slot SET holder = NULL, lease_until = NULL WHERE holder = :holder"), {"holder": holder}
+        """Give back all that a holder has; no error where it has nothing. Trainings that wait are tried again at once."""
+        freed = await self._session.execute(
+            sa.text("UPDATE gpu_slot SET holder = NULL, lease_until = NULL WHERE holder = :holder RETURNING device"),
+            {"holder": holder},
         )
+        if freed.all():
+            await self._call_waiting()
 
     async def expire(self) -> int:
         """Free devices whose lease has run out; returns how many."""
-        freed = await self._session.execute(
+        rows = await self._session.execute(
             sa.text("UPDATE gpu_slot SET holder = NULL, lease_until = NULL WHERE lease_until <= now() RETURNING device")
         )
-        return len(freed.all())
+        freed = len(rows.all())
+        if freed:
+            await self._call_waiting()
+        return freed
+
+    async def _call_waiting(self) -> None:
+        await self._session.execute(
+            sa.text(
+                """
+                UPDATE step SET not_before = now()
+                WHERE state = 'ready' AND not_before > now() AND error->>'code' = :code
+                """
+            ),
+            {"code": GpusTaken.code},
+        )
+        await self._session.execute(sa.select(sa.func.pg_notify(WAKE_CHANNEL, "")))
 
     async def held_by(self, holder: str) -> tuple[int, ...]:
         """The devices whose lease a holder has."""

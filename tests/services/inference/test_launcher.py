@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from services.inference.launcher import CannotServe, checked_name, fill_in, safe_name
+from services.inference.launcher import CannotServe, checked_name, fill_in, hub_files, safe_name
 from tests.services.inference.launching import (
     ROOT,
     TOKEN,
@@ -350,6 +350,12 @@ def test_a_file_of_the_hub_that_is_another_than_its_list_says_is_refused(api: Fa
     api.want("dep_1:1", {"key": "hub-some/model@v1", "repository": "some/model", "revision": "v1"})
     assert name in api.until(lambda now: now["state"] == "failed")["detail"]
     hub.close()
+
+
+@pytest.mark.parametrize("name", ["../../api/whoami", "a/b/c", "a/../b", "", "a b", "https://elsewhere"])
+def test_names_that_are_none_on_the_hub_are_never_asked_for(name: str) -> None:
+    with pytest.raises(CannotServe, match="no name of a model"):
+        hub_files(name, None)
 
 
 def test_an_unknown_model_of_the_hub_is_told_in_words(api: FakeApi, started: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from shared.artifacts import open_store
@@ -41,6 +42,20 @@ async def test_what_was_put_is_got_back_with_its_hash(store: ArtifactStore, tmp_
     assert (await store.stat("a/small.txt")).size == from_bytes.size == 11
     streamed = [chunk async for chunk in store.stream("a/b/big.bin", 1 << 20)]
     assert sum(map(len, streamed)) == 25_600_000
+
+
+async def test_a_presigned_url_opens_one_object_without_a_key_where_the_store_has_a_server(
+    store: ArtifactStore,
+) -> None:
+    await store.put_bytes("a/b c.bin", b"content")
+    url = await store.presigned_url("a/b c.bin", 60)
+    if isinstance(store, DirectoryStore):
+        assert url is None
+        return
+    assert url is not None
+    assert "X-Amz-Expires=60" in url
+    async with httpx2.AsyncClient() as anybody:
+        assert (await anybody.get(url)).content == b"content"
 
 
 async def test_listing_is_by_prefix_and_sorted(store: ArtifactStore) -> None:

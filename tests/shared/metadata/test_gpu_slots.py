@@ -4,9 +4,13 @@ import asyncio
 import random
 from uuid import uuid4
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from shared.metadata.repositories.gpu_slots import GpuSlotRepository
+from shared.metadata.repositories.gpu_slots import GpuSlotRepository, GpusTaken
+from shared.metadata.repositories.steps import StepRepository
+from shared.queue.retry_policy import AttemptEnd, EndKind
+from tests.support.scheduling import claimed
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -75,6 +79,28 @@ async def test_a_holder_that_asks_again_keeps_what_it_has(sessions: Sessions) ->
     assert await claim(sessions, host, 1, "server:x/0") == (1,)
     assert await claim(sessions, host, 1, "server:x/0") == (1,)
     assert await claim(sessions, host, 1, "attempt:8") == (2,)
+
+
+async def test_a_training_that_waits_is_called_when_gpus_are_given_back(sessions: Sessions) -> None:
+    host = await machine(sessions, 1)
+    await claim(sessions, host, 1, f"attempt:{host}-other")
+    waits: dict[str, float] = {}
+    for code in (GpusTaken.code, "deferred"):
+        _, taken = await claimed(sessions)
+        async with sessions() as session, session.begin():
+            end = AttemptEnd(EndKind.DEFERRED, code, "not now", seconds=500)
+            await StepRepository(session).end(taken.attempt_id, end, backoff_seconds=1)
+        waits[code] = 0.0
+        await release(sessions, f"attempt:{host}-nobody")
+        query = sa.text("SELECT extract(epoch FROM not_before - now()) FROM step WHERE id = :id")
+        async with sessions() as session:
+            assert (await session.execute(query, {"id": taken.step_id})).scalar_one() > 400, "nothing was given back"
+        await release(sessions, f"attempt:{host}-other")
+        async with sessions() as session:
+            waits[code] = float((await session.execute(query, {"id": taken.step_id})).scalar_one())
+        await claim(sessions, host, 1, f"attempt:{host}-other")
+    assert waits[GpusTaken.code] <= 0
+    assert waits["deferred"] > 400, "what waits for something else goes on waiting"
 
 
 async def test_a_lease_that_ran_out_is_free_and_cannot_be_prolonged(sessions: Sessions) -> None:

@@ -1,6 +1,7 @@
 """A toy training: it counts steps, leaves checkpoints in the artifact folder, and does what the job's name says.
 
-`crash…` dies after every step, `stuck…` before the first, `slow…` works until it is told to stop; all others make a model.
+`crash…` dies after every step, `stuck…` before the first, `slow…` works until it is told to stop, `long…` takes its time; all
+others make a model. Each step tells which GPUs it sees.
 """
 
 import os
@@ -36,11 +37,13 @@ def train(context: WholeContext) -> WholeResult:
     waits = name.startswith("slow") and not done
     while done < STEPS or (waits and not told):
         done = min(done + 1, STEPS)
-        time.sleep(0.02)
+        time.sleep(0.15 if name.startswith("long") else 0.02)
         context.progress(done, 10 if waits else STEPS, f"step {done}")
         if told or name.startswith("crash"):
             _save(checkpoint, done)
-        context.emit("train.metrics", {"stage": context.stage, "step": done, "attempt": context.attempt_id})
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        told_of = {"stage": context.stage, "step": done, "attempt": context.attempt_id, "devices": devices}
+        context.emit("train.metrics", told_of)
         if name.startswith("crash") and done < STEPS:
             os.kill(os.getpid(), signal.SIGKILL)
     if told:

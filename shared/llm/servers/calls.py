@@ -16,6 +16,7 @@ from shared.llm.servers.errors import (
     ServerTimedOut,
     ServerUnavailable,
 )
+from shared.llm.servers.patience import Patience
 from shared.llm.servers.protocol import Generated, GenerationParameters, ModelServer, Piece, ServerAddress, ServerInfo
 from shared.llm.transport import backoff_seconds
 
@@ -96,15 +97,13 @@ class Places:
         self._queue.append(turn)
         try:
             async with asyncio.timeout_at(deadline):
-                await turn
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    self._give_up(turn)
+                    raise
         except TimeoutError:
             raise self.overloaded("none became free in the time that the call had") from None
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on()
-            elif turn in self._queue:
-                self._queue.remove(turn)
-            raise
 
     def leave(self, seconds: float) -> None:
         """Give the place to who waits longest. `seconds`: how long it was held."""
@@ -128,6 +127,13 @@ class Places:
 
     def _closed_error(self) -> ServerUnavailable:
         return ServerUnavailable(f"{self._server} was closed here; open it again")
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        """Of a call that is cancelled or out of time: its turn may have come in the same moment."""
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._pass_on()
+        elif turn in self._queue:
+            self._queue.remove(turn)
 
     def _pass_on(self) -> None:
         while self._queue:
@@ -217,37 +223,39 @@ class CalledServer:
         deadline = loop.time() + policy.whole_seconds
         await self.places.enter(deadline)
         since = loop.time()
+        patience = Patience(loop)
+
+        async def following(pieces: AsyncIterator[Piece], seconds: float, what: str) -> Piece:
+            due = loop.time() + seconds
+            try:
+                return await patience.wait(anext(pieces), min(due, deadline))
+            except StopAsyncIteration:
+                raise GenerationIncomplete(f"{self._name} ended its stream before the answer's end") from None
+            except TimeoutError as error:
+                if due > deadline:
+                    raise self._timed_out("finished", policy.whole_seconds) from error
+                raise self._timed_out(what, seconds) from error
+
         try:
             retry = 0
             while True:
                 async with aclosing(_generator(start())) as pieces:
                     try:
-                        piece = await self._next(pieces, policy.first_piece_seconds, deadline, "begun its answer")
+                        piece = await following(pieces, policy.first_piece_seconds, "begun its answer")
                     except ModelServerError as error:
                         failure = error
                     else:
                         while piece.finish_reason is None:
                             yield piece
-                            piece = await self._next(pieces, policy.between_pieces_seconds, deadline, "gone on")
+                            piece = await following(pieces, policy.between_pieces_seconds, "gone on")
                         yield piece
                         await _come_to_end(pieces)
                         return
                 await self._pause(failure, retry, deadline)
                 retry += 1
         finally:
+            patience.close()
             self.places.leave(loop.time() - since)
-
-    async def _next(self, pieces: AsyncIterator[Piece], seconds: float, deadline: float, what: str) -> Piece:
-        now = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout_at(min(now + seconds, deadline)):
-                return await anext(pieces)
-        except StopAsyncIteration:
-            raise GenerationIncomplete(f"{self._name} ended its stream before the answer's end") from None
-        except TimeoutError as error:
-            if now + seconds > deadline:
-                raise self._timed_out("finished", self._policy.whole_seconds) from error
-            raise self._timed_out(what, seconds) from error
 
     async def _pause(self, error: ModelServerError, retry: int, deadline: float) -> None:
         """Wait before the next try, or raise `error` where there is none, or none in time."""

@@ -232,8 +232,11 @@ def _text(value: Any) -> str:
 def _detail(value: Any) -> str:
     """FastAPI's `detail`: a text, or a list of places and messages beside the input, which is left out."""
     if isinstance(value, list):
-        parts = [part for part in value if isinstance(part, dict)]
         return "; ".join(
-            f"{'.'.join(str(step) for step in part.get('loc', ()))}: {_text(part.get('msg'))}" for part in parts
+            f"{_place(part.get('loc'))}{_text(part.get('msg'))}" for part in value if isinstance(part, dict)
         )
     return _text(value)
+
+
+def _place(steps: Any) -> str:
+    return ".".join(str(step) for step in steps) + ": " if isinstance(steps, list) else ""

@@ -9,6 +9,7 @@ from shared.domain.errors import StepDeferred, StepFailed
 from shared.llm.models import LanguageModels
 from shared.llm.protocol import LanguageModelError
 from shared.llm.providers import Providers
+from shared.personal.inference.judging import JudgeFailed
 from shared.personal.teacher import MessageUnfit
 from shared.settings import Settings
 
@@ -52,5 +53,5 @@ async def answered_within(seconds: float, what: str) -> AsyncIterator[None]:
             f"{what} cannot be asked ({error.code.replace('_', ' ')}); the operator of this server has to look at its account "
             "and key",
         ) from error
-    except (LanguageModelError, MessageUnfit) as error:
+    except (LanguageModelError, MessageUnfit, JudgeFailed) as error:
         raise Problem(502, error.code, f"{what} gave no usable answer: {error}") from error

@@ -10,6 +10,8 @@ from services.api.submission import DEFAULT_TAXONOMY_ID
 from shared.domain.jobs import ModelChoice
 from shared.domain.profiles import MAXIMUM_PREFERENCES, StatedPreference
 from shared.metadata.tables import Profile, ProfileVersion
+from shared.personal.inference.choices import MAXIMUM_CHOICES, Choice
+from shared.personal.inference.inferring import DEFAULT_HELD_OUT_SHARE
 
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 
@@ -94,3 +96,23 @@ class ProfileView(ProfileSummary):
     def of(cls, profile: Profile, version: ProfileVersion) -> "ProfileView":
         summary: dict[str, Any] = ProfileSummary.summary_of(profile).model_dump()
         return cls(**summary, current=ProfileVersionView.of(version))
+
+
+class InferRequest(RequestModel):
+    """What a person chose."""
+
+    choices: list[Choice] = Field(min_length=1, max_length=MAXIMUM_CHOICES)
+    taxonomy: str = Field(
+        default=DEFAULT_TAXONOMY_ID, max_length=100, description="`multifacet`, or the id of an uploaded one"
+    )
+    judge: ModelChoice | None = Field(
+        default=None,
+        description="a model that reads the answers for what no program measures; at most 400 choices then",
+    )
+    held_out_share: float = Field(
+        default=DEFAULT_HELD_OUT_SHARE,
+        ge=0.05,
+        le=0.5,
+        description="share of the prompts that is held out at a time; each prompt is held out once",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="of the folds and of all chance")

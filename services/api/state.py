@@ -1,8 +1,9 @@
 """What one api process holds: made in the lifespan, reached by every route."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -32,6 +33,8 @@ class ApiState:
     datasets: DatasetReader
     gateway: Gateway
     models: LanguageModels
+    inferring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the request whose preferences are being inferred."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

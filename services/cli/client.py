@@ -35,10 +35,17 @@ class ApiClient:
         with self._told():
             return self._json(self._http.request("GET", path, params=query))
 
-    def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+    def post(
+        self, path: str, body: Any = None, headers: dict[str, str] | None = None, seconds: float = _TIMEOUT_SECONDS
+    ) -> Any:
+        """`seconds`: how long the answer may take to begin."""
         if body is None:
-            return self._post(path, None, headers or {})
-        return self._post(path, _encoded(body), {"content-type": "application/json", **(headers or {})})
+            return self._post(path, None, headers or {}, seconds=seconds)
+        sent = {"content-type": "application/json", **(headers or {})}
+        return self._post(path, _encoded(body), sent, seconds=seconds)
+
+    def put(self, path: str, body: Any, seconds: float = _TIMEOUT_SECONDS) -> Any:
+        return self._post(path, _encoded(body), {"content-type": "application/json"}, method="PUT", seconds=seconds)
 
     def delete(self, path: str) -> Any:
         with self._told():
@@ -94,9 +101,17 @@ class ApiClient:
                 return
             query["before"] = page["next"]
 
-    def _post(self, path: str, content: bytes | None, headers: dict[str, str]) -> Any:
+    def _post(
+        self,
+        path: str,
+        content: bytes | None,
+        headers: dict[str, str],
+        *,
+        method: str = "POST",
+        seconds: float = _TIMEOUT_SECONDS,
+    ) -> Any:
         with self._told():
-            return self._json(self._http.request("POST", path, content=content, headers=headers))
+            return self._json(self._http.request(method, path, content=content, headers=headers, timeout=seconds))
 
     @contextmanager
     def _told(self) -> Iterator[None]:

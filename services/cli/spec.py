@@ -25,16 +25,19 @@ class _SpecLoader(yaml.SafeLoader):
 
 def read_spec(path: Path) -> dict[str, Any]:
     """The spec in a file. Raises MultifacetError where it cannot be read or is no mapping; the api judges what it says."""
+    return read_mapping(path, "a job spec", "a mapping with `sources` and `teacher`, or with `train`")
+
+
+def read_mapping(path: Path, what: str, shape: str) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file; `what` and `shape` say in errors what it should have been. Raises MultifacetError."""
     try:
         body = yaml.load(path.read_text(encoding="utf-8"), _SpecLoader)  # noqa: S506  (a SafeLoader that knows even less)
     except OSError as error:
-        raise MultifacetError(f"{path} cannot be read: {error.strerror}; give the path of a job spec") from error
+        raise MultifacetError(f"{path} cannot be read: {error.strerror}; give the path of {what}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise MultifacetError(f"{path} cannot be read as YAML or JSON: {error}") from error
     except RecursionError as error:
         raise MultifacetError(f"{path} cannot be read as YAML or JSON: it is nested too deeply") from error
     if not isinstance(body, dict):
-        raise MultifacetError(
-            f"{path} holds a {type(body).__name__}; a job spec is a mapping with `sources` and `teacher`, or with `train`"
-        )
+        raise MultifacetError(f"{path} holds a {type(body).__name__}; {what} is {shape}")
     return body

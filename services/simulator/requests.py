@@ -27,6 +27,7 @@ CLASS_OF_SCHEMA = {
     "set_review": RequestClass.JUDGE,
     "message_review": RequestClass.JUDGE,
     "facts_review": RequestClass.JUDGE,
+    "choice_reading": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

@@ -10,6 +10,7 @@ from services.api.live_models import CALL_SECONDS, answered_within
 from services.api.profile_views import (
     ComposedBy,
     ComposeRequest,
+    InferRequest,
     PreviewView,
     ProfileChange,
     ProfileRequest,
@@ -23,12 +24,17 @@ from services.api.state import ApiState, State
 from services.api.submission import find_taxonomy, refuse_unstorable
 from shared.metadata.repositories.profiles import ProfileContent, ProfileRepository
 from shared.personal.composer import compose, composer_version
+from shared.personal.inference.columns import Column, program_columns
+from shared.personal.inference.inferring import infer
+from shared.personal.inference.judging import judge_columns, require_readable
+from shared.personal.inference.report import InferenceReport
 from shared.personal.teacher import ATTEMPTS, PROMPT, compose_with_teacher
 
 router = APIRouter(prefix="/v1/profiles", tags=["profiles"])
 
 TEACHER_SECONDS = 2 * ATTEMPTS * CALL_SECONDS
 """Each try may be repaired once."""
+JUDGE_SECONDS = 300.0
 
 Name = Annotated[str, Path(max_length=100, description="the profile's name")]
 
@@ -70,6 +76,37 @@ async def preview_profile(wanted: ComposeRequest, caller: Writer, state: State) 
     """The system message that preferences would become. Nothing is stored."""
     content = await _content(ProfileChange.model_validate(wanted.model_dump()), caller, state)
     return PreviewView(system=content.system, composed_by=ComposedBy.model_validate(content.composed_by))
+
+
+@router.post("/infer", operation_id="infer_preferences", responses=problems(413, 415, 502, 503, 504))
+async def infer_preferences(wanted: InferRequest, caller: Writer, state: State) -> InferenceReport:
+    """Propose preferences that would explain a person's choices, with the share of held-out choices that they predict.
+
+    Where the choices are too few, or are predicted no better than by chance or by length, nothing is proposed and the
+    verdict says so. Nothing is stored: make a profile of what you agree with.
+    """
+    taxonomy = await find_taxonomy(state, caller.project_id, wanted.taxonomy)
+    judged: list[Column] = []
+    reading = None
+    if wanted.judge is not None:
+        require_readable(wanted.choices)
+        choice = wanted.judge
+        async with answered_within(JUDGE_SECONDS, f"the judge {choice.provider}/{choice.model}"):
+            judge = state.models.bind_live(choice, project_id=caller.project_id, purpose="infer", pointer="/judge")
+            judged, reading = await judge_columns(wanted.choices, taxonomy, judge, seed=wanted.seed)
+
+    def worked_out() -> InferenceReport:
+        return infer(
+            wanted.choices,
+            [*program_columns(wanted.choices, taxonomy), *judged],
+            held_out_share=wanted.held_out_share,
+            seed=wanted.seed,
+            judge=reading,
+        )
+
+    # One at a time: others wait here, and the loop and its threads stay free for short requests.
+    async with state.inferring:
+        return await asyncio.to_thread(worked_out)
 
 
 @router.get("/{name}", operation_id="get_profile", responses=problems(404))

@@ -211,3 +211,64 @@ async def test_a_model_that_takes_too_long_is_given_up() -> None:
         async with answered_within(0.01, "the teacher"):
             await asyncio.sleep(30)
     assert problem.value.status == 504
+
+
+def chosen_by(brief: bool, count: int = 40) -> list[dict[str, str]]:
+    """Choices between a short and a long answer to different questions."""
+    short, long = "It is fine as it is.", "It is fine as it is, and there is a good deal to add to that. " * 8
+    return [
+        {"prompt": f"question {n}", "chosen": short if brief else long, "rejected": long if brief else short}
+        for n in range(count)
+    ]
+
+
+async def test_preferences_are_inferred_from_choices_and_can_become_a_profile(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/v1/profiles/infer", json={"choices": chosen_by(brief=True)})
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["prompts"], report["verdict"]["outcome"], report["judge"]) == (40, "supported", None)
+    assert report["accuracy"]["estimate"] == 1.0
+    assert report["always_longer"]["estimate"] == 0.0
+    assert {one["pole"] for one in report["proposed"]} == {"brief"}
+    await made(client, "ida", *(one["preference"] for one in report["proposed"]))
+
+
+async def test_a_judge_is_asked_where_one_is_named(client: httpx2.AsyncClient, simulator: Simulator) -> None:
+    wanted = {"choices": chosen_by(brief=False), "judge": TEACHER}
+    report = (await client.post("/v1/profiles/infer", json=wanted)).json()
+    assert report["judge"] == {
+        "provider": "simulator",
+        "model": "simulator-large",
+        "read": 40,
+        "unread": 0,
+        "shortened": 0,
+    }
+    assert {one["pole"] for one in report["proposed"]} <= {"expansive", "in depth"}
+    assert (
+        report["looked_at"]
+        > (await client.post("/v1/profiles/infer", json={"choices": chosen_by(False)})).json()["looked_at"]
+    )
+
+
+async def test_too_few_choices_get_a_verdict_and_not_an_error(client: httpx2.AsyncClient) -> None:
+    report = (await client.post("/v1/profiles/infer", json={"choices": chosen_by(True, 5)})).json()
+    assert (report["verdict"]["outcome"], report["proposed"], report["accuracy"]) == ("too_few", [], None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pointer"),
+    [
+        ({"choices": []}, "/choices"),
+        ({"choices": chosen_by(True, 2001)}, "/choices"),
+        ({"choices": chosen_by(True, 401), "judge": TEACHER}, "/choices"),
+        ({"choices": chosen_by(True), "judge": {"provider": "nobody", "model": "m"}}, "/judge/provider"),
+        ({"choices": chosen_by(True), "held_out_share": 0.9}, "/held_out_share"),
+        ({"choices": chosen_by(True), "taxonomy": "none"}, "/taxonomy"),
+        ({"choices": [{"prompt": "p", "chosen": "x" * 40_001, "rejected": "y"}]}, "/choices/0/chosen"),
+        ({"choices": [{"prompt": "p", "chosen": "x"}]}, "/choices/0/rejected"),
+    ],
+)
+async def test_requests_of_inference_are_bounded(
+    client: httpx2.AsyncClient, wanted: dict[str, Any], pointer: str
+) -> None:
+    assert_problem(await client.post("/v1/profiles/infer", json=wanted), 422, pointers=[pointer])

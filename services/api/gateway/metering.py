@@ -6,6 +6,7 @@ A process that is killed loses what it had not written yet: at most the last sec
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -83,6 +84,10 @@ class Meter:
         counted.asked_at = now
         unwritten = (batch[at].tokens for batch in (self._pending, self._writing) if at in batch)
         return counted.tokens + sum(unwritten)
+
+    def unwritten(self) -> Mapping[KeyDay, UsageAdded]:
+        """What was counted since the last flush."""
+        return dict(self._pending)
 
     async def flush(self) -> None:
         """Write what was counted, and read the quotas in use anew. What cannot be written is kept for the next time."""

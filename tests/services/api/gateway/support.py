@@ -102,6 +102,7 @@ async def deploy(
     address: str | None = ADDRESS,
     registry: str = "model_of_a_test",
     total_tokens: int | None = 2048,
+    kind: str = "cpu",
     deployment_state: DeploymentState = DeploymentState.READY,
     detail: str = "",
 ) -> str:
@@ -139,7 +140,7 @@ async def deploy(
                 id=f"{identifier}/0",
                 launcher=identifier,
                 place=0,
-                kind="cpu",
+                kind=kind,
                 host="here",
                 address=address,
                 deployment_id=identifier,

@@ -79,7 +79,8 @@ def test_the_list_follows_what_happens_without_reloading(page: Page, settings: S
     expect(row).to_contain_text("ready")
     expect(page.get_by_role("region", name="servers")).to_contain_text("launcher/came-later")
     assert page.evaluate("window.notReloaded") is True
-    row.get_by_role("button", name="Stop").click()
+    with page.expect_navigation():
+        row.get_by_role("button", name="Stop").click()
     page.get_by_text(re.compile(r"^\d+ stopped")).click()
     with page.expect_response("**/deployments/list"):
         pass

@@ -174,6 +174,28 @@ def test_a_system_message_and_earlier_turns_are_sent_after_the_persons(page: Pag
     assert (sent["seed"], sent["max_tokens"]) == (7, 99)
 
 
+def test_preferences_are_saved_as_a_profile_that_all_columns_offer(page: Page) -> None:
+    _open(page, {"person": "own", "preferences": [{"seed": "eighty words at most"}]}, {"person": "nobody"})
+
+    def save() -> None:
+        _column(page, 1).get_by_label("For").select_option("own")
+        _column(page, 1).get_by_role("button", name="Save as profile").click()
+        page.get_by_role("dialog").get_by_label("Name").fill("saved-here")
+        page.get_by_role("dialog").get_by_role("button", name="Save").click()
+
+    save()
+    expect(_column(page, 1).get_by_label("For")).to_have_value("profile:saved-here")
+    save()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("already")
+    page.get_by_role("button", name="Cancel").click()
+    _column(page, 1).get_by_label("For").select_option("profile:saved-here")
+    _column(page, 2).get_by_label("For").select_option("profile:saved-here")
+    _ask(page, "who am I?")
+    assert "80 words" in _ended(page, 1)
+    assert _ended(page, 2) == _ended(page, 1)
+    assert "Profile saved-here, version 1" in (_column(page, 2).locator("details").text_content() or "")
+
+
 def test_markup_in_an_answer_is_shown_as_text(page: Page) -> None:
     markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     _ask(page, markup)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
@@ -16,6 +17,7 @@ from redis.asyncio import Redis
 
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.jobs import ModelChoice
+from shared.domain.live_calls import live_account_of
 from shared.llm import breaker, models
 from shared.llm.protocol import (
     ContentRefused,
@@ -527,3 +529,24 @@ async def test_a_killed_worker_pays_again_only_for_what_was_in_flight_or_just_an
     assert len(server.times_sent()) == 200
     assert 0 <= paid_twice <= in_flight + just_answered
     assert just_answered < 100
+
+
+async def test_live_calls_are_counted_under_the_project_and_the_day(bench: Bench) -> None:
+    async with bench.worker() as (models, _):
+        live = models.bind_live(
+            ModelChoice(provider="fake", model="m"), project_id=bench.project, purpose="profile", pointer="/teacher"
+        )
+        await live.complete(ask("live"))
+        await models.flush()
+    (row,) = await bench.fetch("SELECT * FROM usage WHERE project_id = %s", bench.project)
+    assert row["job_id"] == live_account_of(bench.project, datetime.now(UTC))
+    assert (row["stage"], row["calls"]) == ("profile", 1)
+
+
+async def test_a_live_call_names_where_an_unknown_model_stands(bench: Bench) -> None:
+    async with bench.worker() as (models, _):
+        with pytest.raises(InputRefused) as refused:
+            models.bind_live(
+                ModelChoice(provider="nobody", model="m"), project_id=bench.project, purpose="p", pointer="/judge"
+            )
+    assert refused.value.pointer == "/judge/provider"

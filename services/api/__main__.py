@@ -12,6 +12,7 @@ from services.api.app import bootstrap, create_app, create_key
 from shared.metadata.engine import parse_url
 from shared.settings import Settings, get_settings
 from shared.settings.start_up import ended_in_words, starting
+from shared.stages.small_process import settle_after_imports
 from shared.telemetry.logs import configure_logging
 
 SHUTDOWN_SECONDS = 10
@@ -50,6 +51,8 @@ def serve(settings: Settings, app: FastAPI) -> None:
     """Run until SIGTERM or SIGINT."""
     # sse-starlette logs every chunk when debugging; events are for those who may read the job.
     logging.getLogger("sse_starlette").setLevel(logging.WARNING)
+    # A full search for garbage through all that was imported stops every stream for a quarter of a second.
+    settle_after_imports()
     uvicorn.run(
         app,
         host=settings.api_host,

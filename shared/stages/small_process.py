@@ -1,4 +1,4 @@
-"""What keeps a worker process small and quick: how the interpreter and the C library look after its memory."""
+"""What keeps workers and the api small and quick: how the interpreter and the C library look after its memory."""
 
 import ctypes
 import gc

@@ -6,6 +6,7 @@ from shared.llm.protocol import Completion, LanguageModelError, RequestRejected
 
 _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context window"  # OpenAI, vLLM
+    r"|tokens too many"  # our CPU server
     r"|inputs` tokens \+ `max_new_tokens` must be|inputs` must have less than",  # TGI 3.3.7, router/src/validation.rs
     re.IGNORECASE,
 )

@@ -137,6 +137,10 @@ async def test_answers_with_a_fault_are_kept_and_never_the_best() -> None:
         (completion_of("no", refusal="no"), "content_refused"),
         (completion_of("no", finish_reason="content_filter"), "content_refused"),
         (RequestRejected("422: `inputs` tokens + `max_new_tokens` must be <= 512. Given: 600"), "prompt_too_long"),
+        (
+            RequestRejected("422: the prompt has 600 tokens, which is 89 tokens too many: at most 511"),
+            "prompt_too_long",
+        ),
         (RequestRejected("400: context_length_exceeded"), "prompt_too_long"),
         (RequestRejected("422: bad"), "request_rejected"),
         (RetriesExhausted("x"), "retries_exhausted"),

@@ -134,7 +134,7 @@ class Batch:
         written again the same), so that only a sequence that fails alone is over."""
         try:
             scores, kept = self._forward(members)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  memory, a kernel, a token that the model has not: all are told alike
             if len(members) > 1:
                 half = len(members) // 2
                 self._pass(members[:half])

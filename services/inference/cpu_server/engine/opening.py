@@ -1,9 +1,10 @@
 """Open a model's folder as an engine."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from services.inference.cpu_server.engine.adapters import AdapterChoice, load_adapters
 from services.inference.cpu_server.engine.attention import NAME, register_attention
@@ -51,7 +52,7 @@ def open_engine(
 
     `slots`: sequences that run at once; `maximum_waiting`: that wait for a slot. `maximum_total_tokens`: of a sequence, prompt
     and answer; None is what the model was made for. `dtype`: auto (as stored), float32, bfloat16, float16. `adapters`: name →
-    folder, beside the model itself. `threads`: of torch, for the whole process; None is as many as this process has cores.
+    folder, beside the model itself. `threads`: of torch, for the whole process; None is torch's own choice (OMP_NUM_THREADS).
 
     Raises InputRefused, with what was seen and what to set, for a folder that `check_model_folder` refuses, an architecture that
     the engine cannot run beside others, adapters that do not fit, and values out of range.
@@ -80,7 +81,7 @@ def open_engine(
         slots=slots,
         adapters=tuple(adapters or ()),
     )
-    worker = Worker(batch, reward, threads or _cores())
+    worker = Worker(batch, reward, threads or torch.get_num_threads())
     return TransformersEngine(
         facts, counters, worker, texts, Grammars(tokenizer, vocabulary, sorted(ends)), maximum_waiting
     )
@@ -126,7 +127,3 @@ def _flat(scores: Any) -> Any:
 def _score_count(model: Any) -> int:
     head = model.get_output_embeddings()
     return int(model.config.get_text_config().vocab_size if head is None else head.weight.shape[0])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

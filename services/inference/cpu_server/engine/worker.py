@@ -106,7 +106,7 @@ class Worker:
                 found = self._reward.scores([work.sequences[place] for place in places])
                 for place, score in zip(places, found, strict=True):
                     scores[place] = score
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  as in a batch: the thread goes on
             failure = EngineFailed(f"the forward pass failed ({type(error).__name__}: {str(error)[:200]})")
             self._on_loop(lambda: _settle(work.future, failure))
             return

@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.inference.cpu_server.engine import opening
 from tests.support.served_models import save_language_model
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Models this small are slowed down by threads that wait for each other."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(opening, "_cores", lambda: 1)
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)

@@ -208,6 +208,14 @@ def test_a_sequence_that_fails_alone_ends_and_the_others_go_on(
     assert (batch._counters.failed, batch._counters.finished) == (1, 2)
 
 
+def test_a_token_that_the_model_has_not_ends_its_own_sequence(model_folder: Path) -> None:
+    good = _running(4, 6)
+    bad = Running(EngineRequest(prompt_ids=[5, VOCABULARY + 7], max_new_tokens=3), _TEXTS, None)
+    items = _run(_batch(model_folder), [(0, good), (0, bad)])
+    assert isinstance(items[bad][0], EngineFailed)
+    assert len(items[good]) == 7
+
+
 def test_scores_that_are_not_finite_end_one_sequence_and_spoil_no_slot(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,6 +215,9 @@ async def test_scores_of_many_sequences_are_those_of_each_alone(architecture: st
         await engine.submit(_request())
     with pytest.raises(ValueError, match="more than the 256"):
         await engine.score([[5] * 257])
+    with pytest.raises(EngineFailed):
+        await engine.score([[5000]])
+    assert await engine.score(sequences[:1]) == pytest.approx(scores[:1], abs=1e-4)
     await engine.close()
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for sequence, score in zip(sequences, scores, strict=True):

@@ -108,6 +108,12 @@ bench: environment $(BIN)/.dev ## the benchmark table of docs/benchmarks.md
 bench-train: environment $(BIN)/.dev ## training speed against trl's defaults, on one GPU (or a small model on a CPU)
 	@$(RUN) benchmarks.training
 
+.PHONY: bench-serve
+bench-serve: environment $(BIN)/.dev ## serving: tokens/s beside `transformers serve`, what the api adds to a stream, memory over 10,000 requests
+	@$(RUN) benchmarks.serving_engine
+	@$(RUN) benchmarks.serving_engine --memory 10000
+	@$(RUN) benchmarks.serving_gateway
+
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates

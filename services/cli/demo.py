@@ -1,4 +1,4 @@
-"""`multifacet demo`: from nothing to a collection, two small trainings on it, and their report, with one command."""
+"""`multifacet demo`: from nothing to a collection, two small trainings on it, answers of the first, and a report, with one command."""
 
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,9 @@ def demo_spec(client: ApiClient, instructions: Path | None, chosen: dict[str, st
                 "maximum_test_rows": 20,
             },
         ],
+        # The model is put on a server of its own and answers a few of the test instructions.
+        "questions": {"maximum_rows": 4},
+        "answer": [{"name": "sft-answers", "candidate": {"stage": "sft"}, "decoding": {"max_tokens": 48}}],
     }
     # The simulator judges for nothing; a real judge is for the user to choose and to pay.
     return {**spec, "judge": chosen} if chosen["provider"] == "simulator" else spec

@@ -1,4 +1,4 @@
-"""`multifacet demo`: from nothing to a collection, two small trainings on it, answers of the first, and a report, with one command."""
+"""`multifacet demo`: from nothing to a collection, two small trainings on it, answers, and a report, with one command."""
 
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,8 @@ process of its own, started anew in each round; loading and a first answer are n
 On a machine that others use too only the ratio of a round says something, and even that is a range: the table has the cores
 that others used meanwhile.
 
-`--memory N` measures instead what our server's process holds after 0, a fifth of N, and N short answers.
+`--memory N` measures instead what our server's process holds after 0, 2,000 and every further 2,000 short answers of a tiny
+model, up to N.
 """
 
 import argparse
@@ -37,6 +38,7 @@ SERVERS = (OURS, PLAIN, CONTINUOUS)
 CLIENTS = 16
 TOTAL_TOKENS = 2048
 _VOCABULARY = 16384
+_MEMORY_STEP = 2000
 _START_SECONDS, _ANSWER_SECONDS = 300, 1800
 _WORDS = [
     "river",
@@ -70,19 +72,20 @@ class Measured(msgspec.Struct, frozen=True):
         return self.tokens / self.seconds
 
 
-def make_model(folder: Path, dtype: str) -> None:
-    """Write the model and its tokenizer. Its scores never put EOS first, so that every answer has the length asked for."""
+def make_model(folder: Path, dtype: str, *, tiny: bool = False) -> None:
+    """Write the model, or a tiny one, and its tokenizer. Its scores never put EOS first: every answer is as long as asked for."""
     import torch
     from transformers import MistralForCausalLM
 
-    from services.training.models.random_models import mistral_7b_config, random_tokenizer
+    from services.training.models.random_models import mistral_7b_config, random_tokenizer, tiny_mistral_config
     from shared.chat_template import template_text
 
-    config = mistral_7b_config()
-    config.update(
-        {"vocab_size": _VOCABULARY, "hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 16,
-         "num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 64, "max_position_embeddings": TOTAL_TOKENS}
-    )  # fmt: skip
+    config = tiny_mistral_config(_VOCABULARY) if tiny else mistral_7b_config()
+    sizes: dict[str, Any] = {"vocab_size": _VOCABULARY, "max_position_embeddings": TOTAL_TOKENS}
+    if not tiny:
+        sizes |= {"hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 16}
+        sizes |= {"num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 64}
+    config.update(sizes)
     torch.manual_seed(0)
     model = MistralForCausalLM(config)
     tokenizer = random_tokenizer(_WORDS)
@@ -187,7 +190,7 @@ async def memory(model: Path, requests: int, threads: int | None, log: Path) -> 
         async with _session() as session:
             await _ready(process, session, url)
             done = 0
-            for until in (0, requests // 5, requests):
+            for until in (*range(0, requests, _MEMORY_STEP), requests):
                 await _all(session, url, str(model), prompts(until - done, 12), 4)
                 done = until
                 resident = psutil.Process(process.pid).memory_info().rss / 2**20
@@ -234,7 +237,7 @@ def main() -> int:
         parser.error(f"unknown servers {', '.join(unknown)}; choose from {', '.join(SERVERS)}")
     folder = Path(tempfile.mkdtemp(prefix="multifacet-serving-"))
     try:
-        make_model(folder / "model", given.dtype)
+        make_model(folder / "model", given.dtype, tiny=bool(given.memory))
         threads = given.threads or "as torch has it"
         print(f"{given.dtype}, {CLIENTS} clients, {os.cpu_count()} cores, threads: {threads}")
         print(f"load average before: {os.getloadavg()[0]:.1f}\n")

@@ -225,7 +225,8 @@ class Batch:
         """Free a slot; the last sequence moves into it."""
         last = self._running.pop()
         if last is not running:
-            self._store.move(last.slot, running.slot, last.stored)
+            if last.stored:
+                self._store.move(last.slot, running.slot, last.stored)
             last.slot = running.slot
             self._running[last.slot] = last
         if not self._running:

@@ -138,6 +138,16 @@ def test_more_sequences_than_slots_wait_for_their_turn(model_folder: Path) -> No
     assert max(batch._counters.batch_sizes) == 2
 
 
+def test_a_sequence_that_was_not_read_yet_moves_into_a_freed_slot(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "PROMPT_TOKENS_ALONE", 6)
+    monkeypatch.setattr(batch_module, "PROMPT_TOKENS_BESIDE", 6)
+    arrivals = [(0, _running(6, 1, seed=number)) for number in range(9)]
+    items = _run(_batch(model_folder, slots=9), arrivals)
+    assert all(isinstance(found[-1], EngineEnd) for found in items.values())
+
+
 def test_a_cancelled_sequence_gives_its_slot_to_the_next_before_another_token(model_folder: Path) -> None:
     batch = _batch(model_folder, slots=1)
     first, second, third = _running(5, 50), _running(6, 2), _running(7, 2)

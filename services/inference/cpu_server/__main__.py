@@ -72,7 +72,7 @@ def _texts(arguments: ServerArguments) -> Texts:
     from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(arguments.folder, trust_remote_code=False, local_files_only=True)

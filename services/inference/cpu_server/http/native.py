@@ -23,6 +23,7 @@ from services.inference.cpu_server.http.replies import (
 from services.inference.cpu_server.http.sequences import Running, Service, Whole, all_of, whole
 from services.inference.cpu_server.http.streams import EventStream, event
 from services.inference.cpu_server.http.timing import compute_headers, stream_headers
+from services.inference.cpu_server.http.validation import check_parameters
 
 
 async def compatible(service: Service, body: GenerateBody) -> Response:
@@ -61,10 +62,13 @@ async def _begin(service: Service, body: GenerateBody, *, streaming: bool) -> Ru
 
 
 async def _generated(service: Service, body: GenerateBody) -> tuple[Generated, list[Whole]]:
+    # Before there is one sequence for each: `best_of` may be any number until it is checked.
+    check_parameters(body.parameters, service.limits, streaming=False)
+
     async def one() -> Whole:
         return await whole(await _begin(service, body, streaming=False))
 
-    results = await all_of([one() for _ in range(max(body.parameters.best_of or 1, 1))])
+    results = await all_of([one() for _ in range(body.parameters.best_of or 1)])
     best = max(results, key=lambda result: result.mean_log_probability)
     others = [result for result in results if result is not best]
     generated = Generated(_shown_text(body, best.end))

@@ -20,6 +20,7 @@ SAMPLED = {"do_sample": True}
     [
         ({"best_of": 3, **SAMPLED}, "1 to 2"),
         ({"best_of": 0}, "1 to 2"),
+        ({"best_of": 2**60, **SAMPLED}, "1 to 2"),
         ({"best_of": 2}, "do_sample"),
         ({"best_of": 2, "seed": 1, **SAMPLED}, "seed"),
         ({"temperature": 0}, "above 0"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `docker compose up` for real, one job with a small training by curl, its artifacts listed in the object store, its model deployed
-# and answering. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running. TORCH and TORCH_INDEX choose the
-# build of torch, as for docker compose.
+# `docker compose up` for real: one job with a small training and answers by curl, its artifacts listed in the object store, its model
+# deployed and answering. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running.
+# TORCH and TORCH_INDEX choose the build of torch, as for docker compose.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export COMPOSE_PROJECT_NAME=multifacet-test MULTIFACET_PORT=${MULTIFACET_PORT:-18080} MINIO_CONSOLE_PORT=${MINIO_CONSOLE_PORT:-19001}
@@ -39,7 +39,7 @@ auth=(--header "authorization: Bearer $key")
 
 echo "== submit by curl"
 curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' --dump-header "$work/headers" \
-  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}]}' \
+  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}],"questions":{"maximum_rows":2},"answer":[{"name":"answers","candidate":{"stage":"sft"},"decoding":{"max_tokens":8}}]}' \
   "$base/v1/jobs" >"$work/job.json"
 grep -i '^location:' "$work/headers"
 job=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["id"])' "$work/job.json")

@@ -27,7 +27,8 @@ _SHAPES = ("prose", "paragraphs", "bullets", "numbered")
 _INTRODUCED = frozenset({"bullets", "numbered"})
 _CLOSED_SHARE = 0.6
 _FIRST_PARAGRAPH_SHARE = 0.5
-_STOPS = ".!?…。！？\"”'"
+_SENTENCE_ENDS = ".!?…。！？"
+_STOPS = _SENTENCE_ENDS + "\"”'"
 
 Phrases = tuple[str, ...]
 
@@ -107,7 +108,9 @@ def _parts(wishes: Sequence[Wish], wording: Wording, chance: Random) -> list[str
             )
         if wish.own_words:
             kind = "words_added" if said else "words_on" if subdimension else "words"
-            said.append(_filled(decks[kind].draw(), subdimension=subdimension, words=quoted(wish.own_words)))
+            phrase = _filled(decks[kind].draw(), subdimension=subdimension, words=quoted(wish.own_words))
+            # Words that end a sentence themselves need no second full stop behind the quotation.
+            said.append(phrase.removesuffix(".") if wish.own_words[-1] in _SENTENCE_ENDS else phrase)
         if wish.sentence:
             said.append(wish.sentence)
         parts.append(" ".join(part for part in said if part))

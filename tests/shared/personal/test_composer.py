@@ -207,3 +207,10 @@ def test_the_version_changes_with_the_words(monkeypatch: pytest.MonkeyPatch) -> 
     assert re.fullmatch("[0-9a-f]{12}", before)
     monkeypatch.setattr(composer, "_source", lambda: "roles: []")
     assert composer_version() != before
+
+
+@pytest.mark.parametrize(("words", "end"), [("No greetings.", "“No greetings.”"), ("No greetings", "“No greetings”.")])
+def test_own_words_end_in_one_full_stop(words: str, end: str) -> None:
+    text = compose([StatedPreference(description=words)], TAXONOMY)
+    assert end in text
+    assert ".”." not in text

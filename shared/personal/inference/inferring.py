@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from sklearn.model_selection import GroupKFold
 
 from shared.domain.profiles import MAXIMUM_PREFERENCES
 from shared.domain.prose import words
@@ -173,6 +172,10 @@ class _Evidence:
 
     def evaluate(self, usable: Sequence[int]) -> _Evaluation:
         """Selection on all choices, and what selection by the same rule predicts of those it did not see."""
+        from sklearn.model_selection import (
+            GroupKFold,  # 50 MB that the api's process need not hold before somebody infers
+        )
+
         values, groups = self._values, self._groups
         outcomes = np.full(len(values), 0.5)
         times_found = np.zeros(len(self.columns))

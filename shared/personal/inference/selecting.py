@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from shared.statistics.intervals import Codes, Numbers
 
@@ -76,6 +75,8 @@ def weights_of(evidence: Numbers) -> Numbers:
     """The weights of the columns of `evidence`, fitted with a ridge penalty."""
     if not evidence.shape[1]:
         return np.zeros(0)
+    from sklearn.linear_model import LogisticRegression  # see `inferring`: heavy, and seldom needed
+
     mirrored = np.concatenate([evidence, -evidence])
     outcomes = np.repeat([1, 0], len(evidence))
     model = LogisticRegression(C=STRENGTH, fit_intercept=False, solver="newton-cholesky")

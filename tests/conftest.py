@@ -1,5 +1,6 @@
 """Fixtures over real servers, started once per test process and only when a test asks for them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from uuid import uuid4
@@ -21,6 +22,18 @@ hypothesis_settings.load_profile("no-deadline")
 
 for _name in [name for name in os.environ if name.endswith("_API_KEY")]:
     del os.environ[_name]  # no test may reach a real provider
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own() -> Iterator[None]:
+    """What a test sets up of logging ends with it: a handler on a captured stream fails whoever logs once that is closed."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -405,8 +405,9 @@ def test_counts_add_up_whatever_comes(curate: Callable[..., Curated], lines: lis
     assert sorted(places) == list(range(ledger.rows_in))
 
 
-def test_the_role_offers_its_three_steps_by_name() -> None:
-    assert {handler.kind for handler in HANDLERS} == {StageKind.CURATE, StageKind.ASSEMBLE, StageKind.REPORT}
+def test_the_role_offers_its_four_steps_by_name() -> None:
+    kinds = {StageKind.CURATE, StageKind.ASSEMBLE, StageKind.SELECT, StageKind.REPORT}
+    assert {handler.kind for handler in HANDLERS} == kinds
     assert all(handler.run.startswith("services.curation.") and handler.run.endswith(":run") for handler in HANDLERS)
 
 

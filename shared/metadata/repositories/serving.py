@@ -33,7 +33,7 @@ class ServingRepository:
         if project_id is not None:
             query = query.where(col(Deployment.project_id) == project_id)
         found = []
-        for deployment, revision, server, model in (await self._session.execute(query)).tuples():
+        for deployment, revision, server, model in await self._session.execute(query):
             target = DeploymentTarget.model_validate(revision.target)
             if target.registry is not None and not _answers(deployment, server):
                 continue

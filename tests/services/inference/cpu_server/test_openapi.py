@@ -1,7 +1,6 @@
 """Every answer of every route against TGI's own description of its API."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -9,9 +8,11 @@ import pytest
 
 from tests.services.inference.cpu_server.events import events_of
 from tests.support.model_server import RunningServer
+from tests.support.reference import TGI_DESCRIPTION
 
-DESCRIPTION = Path("/work/shared/data/tgi/openapi.json")
-pytestmark = pytest.mark.skipif(not DESCRIPTION.is_file(), reason="TGI's openapi.json is not on this machine")
+pytestmark = pytest.mark.skipif(
+    not TGI_DESCRIPTION.is_file(), reason="set MULTIFACET_REFERENCE_DATA to the folder with tgi/openapi.json"
+)
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 DETAILS = {"details": True, "top_n_tokens": 2, "max_new_tokens": 4}
@@ -44,7 +45,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def description() -> dict[str, Any]:
-    described: dict[str, Any] = json.loads(DESCRIPTION.read_text())
+    described: dict[str, Any] = json.loads(TGI_DESCRIPTION.read_text())
     return described
 
 

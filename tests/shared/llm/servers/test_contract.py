@@ -3,7 +3,6 @@
 import asyncio
 import json
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +19,11 @@ from shared.llm.servers.protocol import (
     ServerKind,
 )
 from tests.shared.llm.servers.conftest import Opener
+from tests.support.reference import TGI_DESCRIPTION
 from tests.support.stub_model_servers import StubModelServer, running_stub
 
 MESSAGES: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Begin a tale."}]
 SCHEMA = {"type": "object", "properties": {"a": {"const": None}}, "required": ["a"]}
-API_DESCRIPTION = Path("/work/shared/data/tgi/openapi.json")
 
 
 async def whole(server: ModelServer, route: str, parameters: GenerationParameters) -> Generated:
@@ -362,12 +361,12 @@ def test_an_address_does_not_show_its_key() -> None:
     assert "sk-secret" not in repr(address) + str(address) + f"{address}"
 
 
-@pytest.mark.skipif(not API_DESCRIPTION.exists(), reason="TGI's API description is not here")
+@pytest.mark.skipif(not TGI_DESCRIPTION.exists(), reason="TGI's API description is not here")
 @pytest.mark.parametrize("kind", [ServerKind.TGI, ServerKind.CPU], indirect=True)
 async def test_the_stub_answers_as_tgi_s_api_description_has_it(stub: StubModelServer) -> None:
     from jsonschema import Draft202012Validator
 
-    description = json.loads(API_DESCRIPTION.read_text(encoding="utf-8"))
+    description = json.loads(TGI_DESCRIPTION.read_text(encoding="utf-8"))
 
     def check(value: Any, name: str) -> None:
         components = with_nulls(description["components"])

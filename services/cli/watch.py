@@ -116,6 +116,9 @@ def _note(stage: dict[str, Any]) -> str:
     if work := stage.get("work"):
         return escape(str(work["note"]))
     ledger = stage.get("ledger") or {}
+    if stage["kind"] == "select" and stage["state"] == "succeeded":
+        # What is not asked was not turned away: other splits, and what was not drawn.
+        return f"{ledger['rows_out']} instructions are asked, {ledger['facets_out']} times"
     rejected = int(ledger.get("facets_rejected", 0)) or int(ledger.get("rows_rejected", 0))
     unit = "facets" if ledger.get("facets_in") else "rows"
     return f"{rejected} {unit} rejected" if rejected else ""

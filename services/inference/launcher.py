@@ -18,6 +18,7 @@ import fcntl
 import fnmatch
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -54,12 +55,17 @@ _TIMEOUT_SECONDS = 30.0
 _REPORT_TIMEOUT_SECONDS = 10.0
 _HEALTH_SECONDS = 0.25
 _LOOK_SECONDS = 0.2
+_WATCH_SECONDS = 10.0
+_HUNG_STOP_SECONDS = 5.0
+_PORTS = 200
 _LONGEST_PAUSE_SECONDS = 30.0
 _REFUSALS = 5
 _DETAIL_CHARACTERS = 2000
 _TAIL_LINES = 12
 _SECRETS = ("MULTIFACET_LAUNCHER_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+_turns = itertools.count(time.time_ns() // 1_000_000_000)  # from another port than the launcher before
 
 
 class CannotServe(Exception):
@@ -179,6 +185,7 @@ class Options:
     start_seconds: float
     stop_seconds: float
     steady_seconds: float
+    hung_seconds: float
     crashes: int
     token: str = field(repr=False, default="")
 
@@ -207,6 +214,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     add("--start-seconds", type=float, default=900.0, help="a server must be healthy within this")
     add("--stop-seconds", type=float, default=100.0, help="a server that is told to end has this to answer what it has")
     add("--steady-seconds", type=float, default=120.0, help="after so long a crash counts as the first one again")
+    add("--hung-seconds", type=float, default=120.0, help="a server that is not healthy for so long is started again")
     add("--crashes", type=int, default=5, help="so many crashes in a row, and the model is given up")
     given = parser.parse_args(arguments)
     if not given.api.startswith(("http://", "https://")):
@@ -220,6 +228,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
             f"a place takes {gpus} GPUs and {len(devices)} are seen here; give the machine's GPUs to this container, set "
             "MULTIFACET_GPUS to their number, or --gpus-per-place 0"
         )
+    if given.hung_seconds <= 0:
+        parser.error(f"--hung-seconds is {given.hung_seconds:g}; give the seconds that a busy server may keep silent")
     advertise = given.advertise or given.listen
     if advertise in {"0.0.0.0", "::"}:
         parser.error(f"--listen {given.listen} is no address to call; give --advertise with this machine's name")
@@ -242,6 +252,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         start_seconds=given.start_seconds,
         stop_seconds=given.stop_seconds,
         steady_seconds=given.steady_seconds,
+        hung_seconds=given.hung_seconds,
         crashes=given.crashes,
         token=environment.get("MULTIFACET_LAUNCHER_TOKEN", "").strip(),
     )
@@ -605,6 +616,7 @@ class Server:
         self.ready = False
         self.facts: dict[str, Any] = {}
         self.ready_at = 0.0
+        self._looked_at = self._well_at = 0.0
         self.port = free_port(options.first_port)
         self.address = f"http://{options.advertise}:{self.port}"
         self._options = options
@@ -678,12 +690,24 @@ class Server:
 
     def became_ready(self) -> None:
         self.ready, self.ready_at = True, time.monotonic()
+        self._looked_at = self._well_at = self.ready_at
         self._tail.clear()
         with suppress(OSError, http.client.HTTPException, ValueError):
             with _direct.open(f"http://{self._local}:{self.port}/info", timeout=10) as response:
                 told = json.load(response)
             if isinstance(told, dict):
                 self.facts = facts_of(told)
+
+    def hangs(self) -> bool:
+        """Whether it runs, but was not healthy for longer than a server may. Looks now and then, however often it is asked."""
+        seconds = self._options.hung_seconds
+        if time.monotonic() - self._looked_at < min(_WATCH_SECONDS, seconds / 4):
+            return False
+        is_well = self.healthy()
+        self._looked_at = time.monotonic()
+        if is_well:
+            self._well_at = self._looked_at
+        return self._looked_at - self._well_at > seconds
 
     def ending(self) -> str:
         """How the process ended, for people."""
@@ -732,14 +756,19 @@ def facts_of(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def free_port(first: int) -> int:
-    """A TCP port that nobody listens on: the first free one from `first` on, or any."""
-    for port in range(first, first + 200) if first else (0,):
+    """A TCP port that nobody listens on: one of the 200 from `first` on, each in its turn, or any.
+
+    In turn, because a server takes its port late, and because whoever still knows the address of a server that was replaced must
+    not find another model there.
+    """
+    for _ in range(_PORTS if first else 1):
+        port = first + next(_turns) % _PORTS if first else 0
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
                 probe.bind(("", port))
                 return int(probe.getsockname()[1])
-    raise CannotServe(f"no port of {first} to {first + 199} is free")
+    raise CannotServe(f"no port of {first} to {first + _PORTS - 1} is free")
 
 
 def started_at(pid: int) -> int:
@@ -898,6 +927,9 @@ class Place:
             self._tell("empty")
         elif current is not None and current.wanted.id == wanted.id:
             self._refused.clear()
+            if current.hangs():
+                self._note_crash(current, f"the server runs, but was not healthy for {self._options.hung_seconds:g} s")
+                return
             if self._crashes and time.monotonic() - current.ready_at > self._options.steady_seconds:
                 self._crashes = 0
             self._tell("ready", wanted)
@@ -1007,9 +1039,11 @@ class Place:
         except CannotServe as error:
             say("cannot_return", place=self.number, to=before.wanted.id, why=str(error))
 
-    def _note_crash(self, server: Server) -> None:
-        how = server.ending()
-        self._end_current()
+    def _note_crash(self, server: Server, how: str = "") -> None:
+        """`how`: of one that does not answer any more, and is ended here without waiting for what it has."""
+        hung = bool(how)
+        how = how or server.ending()
+        self._end_current(min(_HUNG_STOP_SECONDS, self._options.stop_seconds) if hung else None)
         name = server.wanted.id
         if self._crashed != name or time.monotonic() - server.ready_at > self._options.steady_seconds:
             self._crashed, self._crashes = name, 0
@@ -1042,15 +1076,15 @@ class Place:
         with self._lock:
             self._current = server
 
-    def _end_current(self) -> None:
+    def _end_current(self, seconds: float | None = None) -> None:
         with self._lock:
             server, self._current = self._current, None
         if server is not None:
             self._hurry.set()
-            self._end(server)
+            self._end(server, seconds)
 
-    def _end(self, server: Server) -> None:
-        server.stop(self._options.stop_seconds)
+    def _end(self, server: Server, seconds: float | None = None) -> None:
+        server.stop(self._options.stop_seconds if seconds is None else seconds)
         self._cache.use(server, -1)
 
     def _look_around(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int64]
@@ -96,8 +96,8 @@ def cluster_mean_interval(values: Values, clusters: Clusters, *, level: float = 
     shares = sizes / len(observed)
     variance = float((((sums - mean * sizes) / len(observed)) ** 2 / (1 - shares)).sum())
     bootstrapped = BOOTSTRAP_FROM <= count < BOOTSTRAP_BELOW
-    normal = float(stats.norm.ppf((1 + level) / 2))
-    quantile = float(stats.t.ppf((1 + level) / 2, _degrees_of_freedom(sizes)))
+    normal = float(ndtri((1 + level) / 2))
+    quantile = float(stdtrit(_degrees_of_freedom(sizes), (1 + level) / 2))
     if bootstrapped and (found := _bootstrap_t_quantile(sums, sizes, level)) is not None:
         quantile = max(found, normal) if binary else found
     if binary:
@@ -133,7 +133,7 @@ def proportion_interval(successes: int, trials: int, *, level: float = LEVEL) ->
         raise ValueError(f"{successes} successes in {trials} trials: give 0 <= successes <= trials")
     if not trials:
         return Interval(None, None, None, level, 0, "nothing")
-    low, high = _wilson(successes / trials, trials, float(stats.norm.ppf((1 + level) / 2)))
+    low, high = _wilson(successes / trials, trials, float(ndtri((1 + level) / 2)))
     return Interval(successes / trials, low, high, level, trials, "wilson")
 
 

@@ -12,7 +12,7 @@ from services.inference.cpu_server.http.limits import Limits
 from services.inference.cpu_server.http.metrics import Metrics
 from services.inference.cpu_server.http.sequences import Service
 from services.inference.cpu_server.http.texts import Texts
-from services.inference.cpu_server.serving import bound_socket, serve
+from services.inference.cpu_server.serving import listening_socket, serve
 from tests.support.scripted_engine import ScriptedEngine
 
 LIMITS = Limits(
@@ -38,7 +38,7 @@ def serving(
     engine: ScriptedEngine, limits: Limits = LIMITS, *, load: Callable[[], Awaitable[None]] | None = None
 ) -> Iterator[RunningServer]:
     """A server that answers; with `load` it is given before that has returned, and may be loading still."""
-    listener = bound_socket("127.0.0.1", 0)
+    listener = listening_socket("127.0.0.1", 0)
     service = Service(engine, Texts(engine.tokenizer, limits.max_input_tokens), limits, "scripted", Metrics(limits))
     ready = threading.Event()
     loop = asyncio.new_event_loop()

@@ -1,7 +1,7 @@
 """A stand-in for text-generation-launcher, of the standard library: it behaves as `behaviour.json` in the model's folder says.
 
 `health_after`: seconds until it is healthy; `exit`: it ends with that status instead of listening; `never_healthy`;
-`answer`: what `/generate` says. With `crash` in the model's folder any request to `/crash` ends the process.
+`answer`: what `/generate` says. A request to `/crash` ends the process, one to `/hang` leaves it running and never healthy again.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main() -> None:
     if "exit" in behaviour:
         print("out of memory", flush=True)
         sys.exit(behaviour["exit"])
+    hung = threading.Event()
     healthy_at = time.monotonic() + behaviour.get("health_after", 0.1)
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,7 +39,7 @@ def main() -> None:
         def do_GET(self) -> None:
             match self.path:
                 case "/health":
-                    ready = time.monotonic() >= healthy_at and not behaviour.get("never_healthy")
+                    ready = time.monotonic() >= healthy_at and not behaviour.get("never_healthy") and not hung.is_set()
                     self.answer(200 if ready else 503, {})
                 case "/info":
                     self.answer(
@@ -58,6 +59,9 @@ def main() -> None:
                     self.answer(200, told)
                 case "/crash":
                     os._exit(9)
+                case "/hang":
+                    hung.set()
+                    self.answer(200, {})
 
         def answer(self, status: int, body: object) -> None:
             content = json.dumps(body).encode()

@@ -11,7 +11,7 @@ from services.inference.cpu_server.command_line import ServerArguments, parse_ar
 from services.inference.cpu_server.http.metrics import Metrics
 from services.inference.cpu_server.http.sequences import Service
 from services.inference.cpu_server.http.texts import Texts
-from services.inference.cpu_server.serving import bound_socket, serve
+from services.inference.cpu_server.serving import listening_socket, serve
 from shared.domain.errors import InputRefused
 from shared.settings import get_settings
 from shared.settings.start_up import CannotStart, ended_in_words, starting
@@ -24,7 +24,7 @@ def main() -> None:
         with starting():
             configure_logging(get_settings(), "cpu_server")
         try:
-            listener = bound_socket(arguments.hostname, arguments.port)
+            listener = listening_socket(arguments.hostname, arguments.port)
         except OSError as error:
             raise CannotStart(
                 f"--hostname {arguments.hostname} --port {arguments.port} cannot be listened on ({error.strerror}); set others"

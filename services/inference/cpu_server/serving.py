@@ -22,8 +22,8 @@ LAST_WORDS_SECONDS = 2.0
 """For answers that are broken off to be told so."""
 
 
-def bound_socket(hostname: str, port: int) -> socket.socket:
-    """A socket bound to the address. Raises OSError."""
+def listening_socket(hostname: str, port: int) -> socket.socket:
+    """A socket that listens on the address: whoever connects waits from now on, and is not refused. Raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -31,6 +31,7 @@ def bound_socket(hostname: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from shared.chat_template.conversation import Message
-from shared.llm.servers.chat_answers import chat_pieces, not_an_answer, read_chat_reply
+from shared.llm.servers.chat_answers import chat_pieces, read_chat_reply
 from shared.llm.servers.errors import GenerationFailed
 from shared.llm.servers.generations import (
     chat_parameters,
@@ -17,6 +17,7 @@ from shared.llm.servers.generations import (
     read_generation,
 )
 from shared.llm.servers.http import HttpServer
+from shared.llm.servers.openai_answers import not_an_answer
 from shared.llm.servers.parameters import settled
 from shared.llm.servers.protocol import Generated, GenerationParameters, Piece, ServerAddress, ServerInfo
 from shared.llm.servers.tgi_facts import BASE_MODEL, read_info

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from shared.llm.servers.chat_answers import estimated_tokens, finish_reason_of, not_an_answer, raise_if_error
 from shared.llm.servers.errors import GenerationIncomplete
 from shared.llm.servers.http import HttpServer
+from shared.llm.servers.openai_answers import estimated_tokens, finish_reason_of, not_an_answer, raise_if_error
 from shared.llm.servers.parameters import pattern_of, refuse, samples, schema_of
 from shared.llm.servers.protocol import (
     Generated,

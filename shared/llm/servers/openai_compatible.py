@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from shared.chat_template.conversation import Message
-from shared.llm.servers.chat_answers import chat_pieces, not_an_answer, read_chat_reply
+from shared.llm.servers.chat_answers import chat_pieces, read_chat_reply
 from shared.llm.servers.completions import completion_pieces, read_completion
 from shared.llm.servers.errors import InvalidRequest
 from shared.llm.servers.http import HttpServer
+from shared.llm.servers.openai_answers import not_an_answer
 from shared.llm.servers.parameters import refuse, samples, schema_of, settled
 from shared.llm.servers.protocol import Generated, GenerationParameters, Piece, ServerAddress, ServerInfo
 

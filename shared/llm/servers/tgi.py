@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 )
 
 from shared.chat_template.conversation import Message
-from shared.llm.servers.chat_answers import estimated_tokens, finish_reason_of
 from shared.llm.servers.errors import GenerationIncomplete, InvalidRequest
 from shared.llm.servers.failures import error_of_event
 from shared.llm.servers.generations import chat_parameters, generate_parameters, prompt_tokens_of
 from shared.llm.servers.http import HttpServer
 from shared.llm.servers.hub_client import REPLY_HEADERS, HubClient, HubTransport, broken
+from shared.llm.servers.openai_answers import estimated_tokens, finish_reason_of
 from shared.llm.servers.parameters import settled
 from shared.llm.servers.protocol import (
     Generated,

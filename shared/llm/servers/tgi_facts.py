@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.llm.servers.chat_answers import not_an_answer
+from shared.llm.servers.openai_answers import not_an_answer
 from shared.llm.servers.protocol import ServerInfo
 
 BASE_MODEL = "tgi"

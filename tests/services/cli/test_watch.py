@@ -12,7 +12,7 @@ from services.cli.watch import print_outcome, watch_job
 
 
 def _stage(name: str, state: str, work: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return {"name": name, "state": state, "ledger": {}, "rows_expected": None, "work": work, **more}
+    return {"name": name, "kind": "train", "state": state, "ledger": {}, "rows_expected": None, "work": work, **more}
 
 
 def _work(done: int, total: int | None = 400) -> dict[str, Any]:
@@ -63,6 +63,18 @@ def test_stages_without_progress_are_told_once_per_state_as_ever(monkeypatch: py
     )
     views = [[_stage("compose", "pending")], *[[_stage("compose", "running")]] * 100, [done]]
     assert _lines(monkeypatch, views, 1.0) == ["compose    running", "compose    succeeded 10/10  4 facets rejected"]
+
+
+def test_rows_that_are_not_asked_are_not_told_as_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = {
+        "rows_in": 92, "rows_out": 4, "rows_rejected": 88, "facets_in": 276, "facets_out": 11, "facets_rejected": 265,
+    }  # fmt: skip
+    views = [
+        [_stage("select", "running", kind="select")],
+        [_stage("select", "succeeded", kind="select", ledger=ledger)],
+    ]
+    lines = _lines(monkeypatch, views, 1.0)
+    assert lines == ["select     running", "select     succeeded 92/92  4 instructions are asked, 11 times"]
 
 
 def test_a_stage_of_unknown_length_tells_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,8 +228,17 @@ class Launcher:
         return self.log.read_text(errors="replace")
 
     def events(self) -> list[str]:
-        lines = [line for line in self.said().splitlines() if line.startswith('{"event"')]
-        return [json.loads(line)["event"] for line in lines]
+        return [line["event"] for line in self._lines()]
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log about such events."""
+        return [line for line in self._lines() if line["event"] == event]
+
+    def _lines(self) -> list[dict[str, Any]]:
+        # The last line may be written just now.
+        return [
+            json.loads(line) for line in self.said().splitlines() if line.startswith('{"event"') and line.endswith("}")
+        ]
 
 
 def generate(address: str) -> dict[str, Any]:

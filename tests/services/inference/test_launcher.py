@@ -14,7 +14,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from services.inference.launcher import CannotServe, checked_name, fill_in, hub_files, safe_name
+from services.inference.launcher import (
+    HUB_PATTERNS,
+    CannotServe,
+    checked_name,
+    fill_in,
+    free_port,
+    hub_files,
+    safe_name,
+)
+from shared import model_folder
 from tests.services.inference.launching import (
     ROOT,
     TOKEN,
@@ -181,6 +190,30 @@ def test_a_server_that_crashes_is_started_again_and_given_up_when_it_crashes_on(
     now = api.until(lambda now: now["state"] == "failed")
     assert "3 times in a row" in now["detail"]
     assert (now["about"], now["serving"], len(pids)) == ("dep_1:1", None, 3)
+
+
+def test_a_server_that_runs_and_answers_nothing_is_started_again(api: FakeApi, started: Any) -> None:
+    started("--hung-seconds", "0.8", "--stop-seconds", "1")
+    api.want("dep_1:1", api.model("m1"))
+    first = api.until_serving("dep_1:1")
+    pid = generate(first["address"])["pid"]
+    httpx2.get(f"{first['address']}/hang", timeout=5)
+    told = api.until(lambda now: now["state"] == "starting" and now["serving"] is None)
+    assert "was not healthy for 0.8 s; started again (1 of 5)" in told["detail"]
+    again = api.until_serving("dep_1:1")
+    assert generate(again["address"])["pid"] != pid
+    assert not runs(pid)
+
+
+def test_of_a_model_on_the_hub_the_same_files_are_taken_as_for_training() -> None:
+    assert HUB_PATTERNS == model_folder.HUB_PATTERNS
+
+
+def test_ports_are_taken_in_turn_so_that_an_old_address_finds_no_other_model() -> None:
+    first = free_port(0)
+    taken = [free_port(first) for _ in range(5)]
+    assert len(set(taken)) == len(taken)
+    assert all(first <= port < first + 200 for port in taken)
 
 
 def test_nothing_wanted_ends_the_server(api: FakeApi, started: Any) -> None:
@@ -387,7 +420,7 @@ def test_what_serves_goes_on_while_the_api_is_away_and_crashes_are_mended(api: F
 def test_a_launcher_that_starts_while_the_api_is_away_serves_from_its_cache_what_it_did(
     api: FakeApi, started: Any
 ) -> None:
-    launcher = started("--first-port", "23400")
+    launcher = started()
     api.want("dep_1:1", api.model("m1", answer="one"))
     api.until_serving("dep_1:1")
     assert launcher.stop() == 0
@@ -395,8 +428,10 @@ def test_a_launcher_that_starts_while_the_api_is_away_serves_from_its_cache_what
     assert {file["url"] for file in state["0"]["model"]["files"]} == {""}, "no URL is kept"
     api.away = True
     launcher.start()
-    wait_for(lambda: answers("http://127.0.0.1:23400"))
-    assert generate("http://127.0.0.1:23400")["generated_text"] == "one"
+    wait_for(lambda: launcher.events().count("server_started") == 2)
+    address = f"http://127.0.0.1:{launcher.told('server_started')[-1]['port']}"
+    wait_for(lambda: answers(address))
+    assert generate(address)["generated_text"] == "one"
 
 
 def test_a_killed_launcher_leaves_nothing_running_once_it_is_back(api: FakeApi, started: Any) -> None:

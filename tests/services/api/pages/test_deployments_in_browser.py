@@ -1,11 +1,8 @@
 """Deployments in Chromium: deployed from a model's page, followed without reloading, changed, rolled back, stopped."""
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,10 +11,9 @@ from services.api.state import ApiState
 from shared.domain.deployments import DeploymentTarget, ServerOptions
 from shared.metadata.repositories.deployments import DeploymentRepository
 from shared.settings import Settings
+from tests.services.api.pages.browsing import logged_in, on_a_thread
 from tests.services.api.serving import served_model
-from tests.services.api.support import ADMIN_KEY, running_app, running_server, state_of
 from tests.services.api.trainings import register, store_files, training_job
-from tests.support.browser import browser_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -25,37 +21,22 @@ _REFUSED = ("status of 4",)
 """Chromium's own word on what the api refused."""
 
 
-def _on_a_thread(settings: Settings, work: Callable[[ApiState], Awaitable[Any]]) -> Any:
-    """Work on the database while a page is open: Playwright's loop runs on this thread."""
-
-    async def go() -> Any:
-        async with running_app(settings) as app:
-            return await work(state_of(app))
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, go()).result()
-
-
 @pytest.fixture
-def page(settings: Settings) -> Iterator[Page]:
-    with running_server(settings) as url, browser_page(url, _REFUSED) as opened:
-        opened.goto("/login")
-        opened.get_by_label("API key").fill(ADMIN_KEY)
-        opened.get_by_role("button", name="Log in").click()
-        opened.wait_for_url("**/jobs")
+def page(browser_api: str) -> Iterator[Page]:
+    with logged_in(browser_api, _REFUSED) as opened:
         opened.on("dialog", lambda dialog: dialog.accept())
         yield opened
 
 
 def test_a_model_is_deployed_from_its_page_and_the_deployment_is_stopped(
-    page: Page, settings: Settings, tmp_path: Path
+    page: Page, browser_settings: Settings, tmp_path: Path
 ) -> None:
     async def model(state: ApiState) -> str:
         job = await training_job(state)
         await store_files(state, job, tmp_path, "dpo")
         return await register(state, job, "dpo", name="tiny", method="dpo")
 
-    page.goto(f"/models/{_on_a_thread(settings, model)}")
+    page.goto(f"/models/{on_a_thread(browser_settings, model)}")
     page.get_by_text("Deploy", exact=True).first.click()
     name = page.get_by_label("Name, which clients give")
     assert name.input_value() == "tiny"
@@ -70,11 +51,11 @@ def test_a_model_is_deployed_from_its_page_and_the_deployment_is_stopped(
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
 
 
-def test_the_list_follows_what_happens_without_reloading(page: Page, settings: Settings) -> None:
+def test_the_list_follows_what_happens_without_reloading(page: Page, browser_settings: Settings) -> None:
     page.goto("/deployments")
     page.evaluate("window.notReloaded = true")
     page.get_by_text("Nothing is deployed").wait_for()
-    _on_a_thread(settings, lambda state: served_model(state, "came-later", "http://127.0.0.1:9"))
+    on_a_thread(browser_settings, lambda state: served_model(state, "came-later", "http://127.0.0.1:9"))
     row = page.get_by_role("row", name="came-later").first
     expect(row).to_contain_text("ready")
     expect(page.get_by_role("region", name="servers")).to_contain_text("launcher/came-later")
@@ -87,13 +68,15 @@ def test_the_list_follows_what_happens_without_reloading(page: Page, settings: S
     expect(page.get_by_role("region", name="stopped deployments")).to_contain_text("came-later")
 
 
-def test_another_model_under_the_name_is_a_revision_that_can_be_rolled_back(page: Page, settings: Settings) -> None:
+def test_another_model_under_the_name_is_a_revision_that_can_be_rolled_back(
+    page: Page, browser_settings: Settings
+) -> None:
     async def provider(state: ApiState) -> str:
         async with state.transaction() as session:
             target = DeploymentTarget(provider="simulator", model="simulator-large")
             return (await DeploymentRepository(session).deploy("default", "changes", target, ServerOptions())).id
 
-    page.goto(f"/deployments/{_on_a_thread(settings, provider)}")
+    page.goto(f"/deployments/{on_a_thread(browser_settings, provider)}")
     expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
     page.get_by_text("Serve another model under this name").click()
     page.get_by_role("combobox", name="Model").select_option(label="simulator / simulator-small (no language model)")
@@ -121,10 +104,12 @@ def test_what_the_api_refuses_is_told_in_the_form(page: Page) -> None:
 
 @pytest.mark.parametrize("place", ["/deployments", "/deployments/{id}"])
 def test_deployment_pages_fit_a_phone_and_can_be_skipped_into_by_keyboard(
-    page: Page, settings: Settings, place: str
+    page: Page, browser_settings: Settings, place: str
 ) -> None:
     name = f"n{'-' * 90}{len(place)}"
-    identifier = _on_a_thread(settings, lambda state: served_model(state, name, "http://127.0.0.1:9", method="rm"))
+    identifier = on_a_thread(
+        browser_settings, lambda state: served_model(state, name, "http://127.0.0.1:9", method="rm")
+    )
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(place.format(id=identifier))
     expect(page.get_by_text("reward model").first).to_be_visible()

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from shared.settings import Settings
-from tests.services.api.support import ADMIN_KEY, running_server
-from tests.support.browser import browser_page
+from tests.services.api.pages.browsing import logged_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -16,12 +14,8 @@ _REFUSED = ("status of 4",)
 
 
 @pytest.fixture
-def page(settings: Settings) -> Iterator[Page]:
-    with running_server(settings) as url, browser_page(url, _REFUSED) as opened:
-        opened.goto("/login")
-        opened.get_by_label("API key").fill(ADMIN_KEY)
-        opened.get_by_role("button", name="Log in").click()
-        opened.wait_for_url("**/jobs")
+def page(browser_api: str) -> Iterator[Page]:
+    with logged_in(browser_api, _REFUSED) as opened:
         yield opened
 
 

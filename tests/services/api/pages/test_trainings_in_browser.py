@@ -1,19 +1,14 @@
 """Trainings in Chromium: added by the form, watched live, looked at as models."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
-from services.api.state import ApiState
 from shared.settings import Settings
-from tests.services.api.support import ADMIN_KEY, running_app, running_server, state_of
+from tests.services.api.pages.browsing import logged_in, on_a_thread
 from tests.services.api.trainings import log_steps, trained_job, training_job
-from tests.support.browser import browser_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -21,35 +16,20 @@ _REFUSED = ("status of 422",)
 """Chromium's own word on what the api refused."""
 
 
-def _on_a_thread(settings: Settings, work: Callable[[ApiState], Awaitable[Any]]) -> Any:
-    """Work on the database while a page is open: Playwright's loop runs on this thread."""
-
-    async def go() -> Any:
-        async with running_app(settings) as app:
-            return await work(state_of(app))
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, go()).result()
-
-
 @pytest.fixture
-def page(settings: Settings) -> Iterator[Page]:
-    with running_server(settings) as url, browser_page(url, _REFUSED) as opened:
-        opened.goto("/login")
-        opened.get_by_label("API key").fill(ADMIN_KEY)
-        opened.get_by_role("button", name="Log in").click()
-        opened.wait_for_url("**/jobs")
+def page(browser_api: str) -> Iterator[Page]:
+    with logged_in(browser_api, _REFUSED) as opened:
         yield opened
 
 
 def test_a_training_is_followed_without_reloading_and_its_past_is_there_after_a_reload(
-    page: Page, settings: Settings
+    page: Page, browser_settings: Settings
 ) -> None:
-    job = _on_a_thread(settings, training_job)
+    job = on_a_thread(browser_settings, training_job)
     page.goto(f"/jobs/{job.id}")
     page.evaluate("window.notReloaded = true")
     for last in (5, 12):
-        _on_a_thread(settings, lambda state, last=last: log_steps(state, job.id, range(last - 4, last + 1)))
+        on_a_thread(browser_settings, lambda state, last=last: log_steps(state, job.id, range(last - 4, last + 1)))
         page.get_by_text(f"step {last} of 20").wait_for()
     assert page.evaluate("window.notReloaded") is True
     page.reload()
@@ -101,9 +81,9 @@ def test_a_job_that_only_trains_needs_a_training_that_names_its_data(page: Page)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_model_pages_draw_their_curves_and_fit_a_phone(
-    page: Page, settings: Settings, tmp_path: Path, scheme: str
+    page: Page, browser_settings: Settings, tmp_path: Path, scheme: str
 ) -> None:
-    _, models = _on_a_thread(settings, lambda state: trained_job(state, tmp_path))
+    _, models = on_a_thread(browser_settings, lambda state: trained_job(state, tmp_path))
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto("/models")

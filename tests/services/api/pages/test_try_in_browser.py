@@ -1,11 +1,10 @@
 """/try in Chromium: columns stream side by side, stop, fail, go on, and are used by keyboard and on a phone."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -15,23 +14,15 @@ from playwright.sync_api import Locator, Page, expect
 from services.api.state import ApiState
 from shared.metadata.repositories.serving import ServingRepository
 from shared.settings import Settings
+from tests.services.api.pages.browsing import logged_in, on_a_thread
 from tests.services.api.serving import served_model
-from tests.services.api.support import ADMIN_KEY, running_app, running_server, state_of
-from tests.support.browser import browser_page
+from tests.services.api.support import ADMIN_KEY
 from tests.support.echo_server import EchoServer, running_echo_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 _REFUSED = ("status of 4", "status of 5")
 """Chromium's own word on what the api refused."""
-
-
-def _on_database(settings: Settings, work: Callable[[ApiState], Awaitable[Any]]) -> Any:
-    async def go() -> Any:
-        async with running_app(settings) as app:
-            return await work(state_of(app))
-
-    return asyncio.run(go())
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +32,9 @@ def echo() -> Iterator[EchoServer]:
 
 
 @pytest.fixture
-def page(settings: Settings, echo: EchoServer, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(
+    browser_api: str, browser_settings: Settings, echo: EchoServer, request: pytest.FixtureRequest
+) -> Iterator[Page]:
     """Logged in, with the models `echo-a` and `echo-b`."""
 
     async def serve(state: ApiState) -> None:
@@ -49,12 +42,8 @@ def page(settings: Settings, echo: EchoServer, request: pytest.FixtureRequest) -
             for name in ("echo-a", "echo-b"):
                 await served_model(state, name, echo.address)
 
-    _on_database(settings, serve)
-    with running_server(settings) as url, browser_page(url, _REFUSED) as opened:
-        opened.goto("/login")
-        opened.get_by_label("API key").fill(ADMIN_KEY)
-        opened.get_by_role("button", name="Log in").click()
-        opened.wait_for_url("**/jobs")
+    on_a_thread(browser_settings, serve)
+    with logged_in(browser_api, _REFUSED) as opened:
         opened.get_by_role("link", name="Try it").click()
         yield opened
 

@@ -361,7 +361,9 @@ def test_an_address_does_not_show_its_key() -> None:
     assert "sk-secret" not in repr(address) + str(address) + f"{address}"
 
 
-@pytest.mark.skipif(not TGI_DESCRIPTION.exists(), reason="TGI's API description is not here")
+@pytest.mark.skipif(
+    not TGI_DESCRIPTION.exists(), reason="set MULTIFACET_REFERENCE_DATA to the folder with tgi/openapi.json"
+)
 @pytest.mark.parametrize("kind", [ServerKind.TGI, ServerKind.CPU], indirect=True)
 async def test_the_stub_answers_as_tgi_s_api_description_has_it(stub: StubModelServer) -> None:
     from jsonschema import Draft202012Validator

@@ -113,6 +113,7 @@ def test_a_killed_model_server_at_a_new_address_loses_no_row(
     assert len(server.calls(CHAT)) > answered
 
 
+@pytest.mark.long
 def test_a_killed_worker_answers_on_from_where_it_was(
     driver: Driver, asked: dict[str, Any], server: StandIn, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_killed_worker_answers_on_from_where_it_was(
     check(driver, server, job_id, tmp_path / "job")
 
 
+@pytest.mark.long
 def test_the_same_answers_again_ask_nobody(
     driver: Driver, asked: dict[str, Any], server: StandIn, tmp_path: Path
 ) -> None:

@@ -43,7 +43,8 @@ class _Client:
             "error": error,
             "spec": {"train": [{"name": name} for name in states]},
             "stages": [
-                {"name": name, "state": state, "ledger": {}, "rows_expected": None} for name, state in states.items()
+                {"name": name, "kind": "train", "state": state, "ledger": {}, "rows_expected": None}
+                for name, state in states.items()
             ],
         }
         self.posted: list[tuple[str, Any]] = []

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support.model_server import RunningServer, serving
 
 from tests.services.inference.cpu_server.events import events_of
+from tests.support.model_server import RunningServer, serving
 from tests.support.scripted_engine import ScriptedEngine
 
 SAMPLED = {"do_sample": True}

@@ -58,6 +58,32 @@ _ANSWER = pa.struct(
         ("reward", pa.float64()),
         ("best", pa.bool_()),
         ("fault", pa.string()),
+        ("later", pa.list_(pa.string())),
+        ("measures", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
+_RUBRIC = pa.struct([("criterion", pa.string()), ("levels", pa.list_(pa.string()))])
+
+_JUDGMENT = pa.struct(
+    [
+        ("answer", pa.int64()),
+        ("facet", pa.int64()),
+        ("rubric", pa.int64()),
+        ("run", pa.int64()),
+        ("score", pa.float64()),
+        ("feedback", pa.string()),
+        ("fault", pa.string()),
+    ]
+)
+
+_COMPARISON = pa.struct(
+    [
+        ("run", pa.int64()),
+        ("order", pa.int64()),
+        ("verdict", pa.string()),
+        ("feedback", pa.string()),
+        ("fault", pa.string()),
     ]
 )
 
@@ -77,6 +103,12 @@ _FACET = pa.struct(
         ("contradictions", pa.list_(pa.struct([("answer_quote", pa.string()), ("reference_quote", pa.string())]))),
         ("scores", pa.map_(pa.string(), pa.float64())),
         ("answers", pa.list_(_ANSWER)),
+        ("preferred", pa.int64()),
+        ("rubrics", pa.list_(_RUBRIC)),
+        ("checks", pa.list_(_CHECK)),
+        ("later_references", pa.list_(pa.string())),
+        ("judgments", pa.list_(_JUDGMENT)),
+        ("comparisons", pa.list_(_COMPARISON)),
         ("rejection", pa.struct([("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())])),
         ("provenance", pa.list_(_PROVENANCE)),
     ]
@@ -102,6 +134,8 @@ ROW_SCHEMA = pa.schema(
         pa.field("source_row", pa.int64()),
         pa.field("language", pa.string()),
         pa.field("tags", pa.list_(pa.string())),
+        pa.field("category", pa.string()),
+        pa.field("turns", pa.list_(pa.string())),
         pa.field("split", pa.string()),
         pa.field("level", pa.string()),
         pa.field("draw", pa.int64()),
@@ -175,10 +209,11 @@ def row_to_record(row: InstructionRow) -> dict[str, Any]:
     """The row as a record of ROW_SCHEMA."""
     record: dict[str, Any] = msgspec.to_builtins(row)
     for facet in _facets(record):
-        for preference in facet["preferences"]:
-            check = preference["check"]
+        for check in [*(preference["check"] for preference in facet["preferences"]), *facet["checks"]]:
             if check is not None:
                 check["parameters"] = orjson.dumps(check.get("parameters", {}), option=orjson.OPT_SORT_KEYS).decode()
+        for answer in facet["answers"]:
+            answer["measures"] = list(answer["measures"].items())
         facet["check_results"] = list(facet["check_results"].items())
         facet["scores"] = list(facet["scores"].items())
     return record
@@ -187,9 +222,11 @@ def row_to_record(row: InstructionRow) -> dict[str, Any]:
 def record_to_row(record: dict[str, Any]) -> InstructionRow:
     """The inverse of `row_to_record`; raises msgspec.ValidationError for a record of another schema."""
     for facet in _facets(record):
-        for preference in facet["preferences"]:
-            if preference["check"] is not None:
-                preference["check"]["parameters"] = orjson.loads(preference["check"]["parameters"])
+        for check in [*(preference["check"] for preference in facet["preferences"]), *(facet.get("checks") or ())]:
+            if check is not None:
+                check["parameters"] = orjson.loads(check["parameters"])
+        for answer in facet["answers"] or ():
+            answer["measures"] = dict(answer.get("measures") or ())
         facet["check_results"] = dict(facet["check_results"] or ())
         facet["scores"] = dict(facet["scores"] or ())
     return msgspec.convert(record, InstructionRow)

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.domain.evaluations import EVALUATION_PREFIXES, QuestionLayout, RobustnessSuite
 from shared.domain.training import Method, TrainParameters
 from shared.domain.trainings import RESERVED_NAMES, makes_adapters_alone
 
@@ -30,27 +31,53 @@ class AnswerModel(BaseModel):
 
 
 class QuestionParameters(AnswerModel):
-    """Which rows are asked. Neither job nor file: the collection that the same job makes."""
+    """Which rows are asked: at most one of job, file, bench, suite and hub; none of them is the collection that the same job
+    makes."""
 
     job: str | None = Field(default=None, description="id of a finished job whose collection is asked")
     file: str | None = Field(
         default=None,
         description="id of an uploaded file: a column prompt, and system, output and preference_set where it has them, as the "
-        "sft export; or plain instructions",
+        "sft export; or plain instructions; or a benchmark in its own layout",
     )
+    bench: str | None = Field(default=None, description="id of a bench; what its review dropped is not asked")
+    suite: RobustnessSuite | None = Field(default=None, description="a small suite that the project carries")
+    hub: str | None = Field(default=None, min_length=1, description="Hub data set name, such as org/name")
+    hub_config: str | None = Field(default=None, description="of a Hub data set only, as are the next two")
+    hub_split: str = "test"
+    hub_revision: str | None = None
+    layout: QuestionLayout = Field(default="auto", description="of a file or Hub data set")
     split: Literal["test", "train", "all"] = Field(default="test", description="of a collection; a file has no splits")
     maximum_rows: int | None = Field(default=None, ge=1, description="ask so many instructions, drawn by seed")
 
     @model_validator(mode="after")
     def at_most_one_place(self) -> "QuestionParameters":
-        if self.job is not None and self.file is not None:
-            raise ValueError("questions names both a job and a file; leave one of them out")
+        given = self.places()
+        if len(given) > 1:
+            raise ValueError(f"questions names {' and '.join(given)}; leave all but one of them out")
+        if self.hub is None and (self.hub_config, self.hub_revision) != (None, None):
+            raise ValueError("hub_config and hub_revision are of a Hub data set; set hub, or leave them out")
+        if self.layout != "auto" and self.file is None and self.hub is None:
+            raise ValueError(
+                f"layout is {self.layout!r}, which is of a file or a Hub data set; set file or hub, or leave it out"
+            )
         return self
+
+    def places(self) -> list[str]:
+        """Names of the options that say where the questions are."""
+        return [name for name in ("job", "file", "bench", "suite", "hub") if getattr(self, name) is not None]
 
     @property
     def is_own(self) -> bool:
         """Whether the rows are what the same job makes."""
-        return self.job is None and self.file is None
+        return not self.places()
+
+    @property
+    def may_have_rubrics(self) -> bool:
+        """Whether what is asked can bring rubrics along."""
+        return self.bench is not None or (
+            (self.file is not None or self.hub is not None) and self.layout in ("auto", "multifaceted_bench")
+        )
 
 
 class _OneOf(AnswerModel):
@@ -70,8 +97,16 @@ class _OneOf(AnswerModel):
 
 
 class CandidateChoice(_OneOf):
-    """Who answers: exactly one of stage, registry, deployment, and provider with model."""
+    """Who answers: exactly one of stage, registry, deployment, provider with model, and answers that exist: file, given."""
 
+    file: str | None = Field(
+        default=None,
+        description="id of an uploaded file of answers: columns prompt and output (or answer), and system where one prompt is "
+        "asked under several",
+    )
+    given: bool = Field(
+        default=False, description="the answers that the questions bring along, such as pairs for a reward model"
+    )
     provider: str | None = Field(default=None, min_length=1, max_length=64, description="name of a configured provider")
     model: str | None = Field(default=None, min_length=1, max_length=200, description="the provider's model")
 
@@ -79,13 +114,19 @@ class CandidateChoice(_OneOf):
     def exactly_one_place(self) -> "CandidateChoice":
         if (self.provider is None) is not (self.model is None):
             raise ValueError("a provider's model is named by provider and model together; give both or neither")
-        given = self.places() + (["provider"] if self.provider is not None else [])
+        given = self.places() + [name for name in ("provider", "file") if getattr(self, name) is not None]
+        given += ["given"] if self.given else []
         if len(given) != 1:
             raise ValueError(
-                "a candidate is exactly one of stage, registry, deployment and provider with model; seen: "
+                "a candidate is exactly one of stage, registry, deployment, provider with model, file and given; seen: "
                 f"{', '.join(given) or 'none'}"
             )
         return self
+
+    @property
+    def exists(self) -> bool:
+        """Whether the answers exist already, so that nobody is asked."""
+        return self.file is not None or self.given
 
 
 class RewardChoice(_OneOf):
@@ -140,8 +181,10 @@ class AnswerParameters(AnswerModel):
     keep_all: bool = Field(
         default=False, description="several answers without a reward model: all are kept, and none is marked as best"
     )
-    system: Literal["own", "none"] = Field(
-        default="own", description="`none` leaves the system message out: every facet is asked the instruction alone"
+    system: Literal["own", "none", "shuffled"] = Field(
+        default="own",
+        description="`none` leaves the system message out: every facet is asked the instruction alone; `shuffled` asks it under "
+        "the system message of another person of the same instruction",
     )
     server: ServerChoice = Field(
         default="cpu",
@@ -218,7 +261,7 @@ def refuse_answers(answers: Sequence[AnswerParameters], trainings: Sequence[Trai
     taken = {training.name: "a training of this job" for training in trainings}
     for number, answer in enumerate(answers):
         place = f"answer[{number}]"
-        if answer.name in RESERVED_NAMES or answer.name.startswith(DEPLOY_PREFIX):
+        if answer.name in RESERVED_NAMES or answer.name.startswith((DEPLOY_PREFIX, *EVALUATION_PREFIXES)):
             raise ValueError(
                 f"{place} is called {answer.name!r}, which is kept for stages of the job; set another name, such as janus"
             )

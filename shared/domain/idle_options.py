@@ -9,7 +9,7 @@ import msgspec
 
 from shared.domain.jobs import JobSpec, Source
 from shared.domain.language import DETECTABLE_LANGUAGES
-from shared.domain.plan import StageKind, plan_of
+from shared.domain.plan import COLLECTION_ROW_STAGES, JUDGING_STAGES, plan_of
 
 
 class IdleOption(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def _of_judge(spec: JobSpec) -> Iterator[IdleOption]:
             if value != type(model).model_fields[name].default:
                 detail = f"{part}.{name} is {value}, but only a judge can say so; set `judge`, or leave it out"
                 yield IdleOption(f"/{part}/{name}", detail)
-    elif not any(stage.is_row_stage and stage.kind is not StageKind.ANSWER for stage in plan_of(spec)):
+    elif not any(stage.kind in COLLECTION_ROW_STAGES | JUDGING_STAGES for stage in plan_of(spec)):
         yield IdleOption(
             "/judge",
             "a judge is named, but the job stops before there is anything to judge; let `stop_after` be augment or later, or "

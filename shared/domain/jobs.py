@@ -16,7 +16,19 @@ from shared.domain.answers import (
     all_deployments,
     refuse_answers,
 )
-from shared.domain.plan import SELECT, StageKind
+from shared.domain.evaluations import (
+    BENCH,
+    COMPARE_PREFIX,
+    EVALUATE,
+    JUDGE_PREFIX,
+    MEASURE_PREFIX,
+    RATE_PREFIX,
+    RUBRIC,
+    BenchParameters,
+    EvaluateParameters,
+    refuse_evaluation,
+)
+from shared.domain.plan import COLLECTION_PLAN, SELECT, StageKind
 from shared.domain.presets import preset_values, with_preset
 from shared.domain.training import TrainParameters
 from shared.domain.trainings import MAXIMUM_TRAININGS, refuse_trainings
@@ -227,11 +239,13 @@ class AssembleParameters(SpecModel):
     )
 
 
-OF_EVERY_JOB = frozenset({"name", "train", "answer", "questions", "sources", "teacher", "deadline_seconds"})
-"""Options that mean something without a collection. The two of the collection itself are checked apart."""
+OF_EVERY_JOB = frozenset(
+    {"name", "train", "answer", "bench", "evaluate", "questions", "sources", "teacher", "judge", "deadline_seconds"}
+)
+"""Options that mean something without a collection, each checked apart."""
 
 OF_ANSWERS = frozenset({"seed", "budget_usd", "max_reject_rate"})
-"""Options that mean something where candidates answer, too."""
+"""Options that mean something where candidates answer or a bench is made, too."""
 
 COLLECTION_THAT_CAN_BE_ASKED = frozenset(
     {None, StageKind.CURATE, StageKind.COMPOSE, StageKind.RESPOND, StageKind.ASSEMBLE, StageKind.REPORT}
@@ -243,13 +257,14 @@ COLLECTION_THAT_TRAINS = frozenset({None, StageKind.ASSEMBLE, StageKind.REPORT})
 
 
 class JobSpec(SpecModel):
-    """A pipeline, or its front part with `stop_after`, with trainings behind it and candidates that answer; or these alone.
+    """A pipeline, or its front part with `stop_after`, with trainings behind it, candidates that answer and an evaluation of what
+    they answer; or these alone.
 
     Without sources there is no collection: then `teacher` and every option of a collection are left out, each training names
     the job or file whose data it trains on, and `questions` the job or file that is asked.
     """
 
-    # `train`, `answer` and `sources` stand before what is checked against them, so that a refusal points at the option in fault.
+    # What others are checked against stands before them, so that a refusal points at the option in fault.
 
     name: str = Field(default="collection", min_length=1, max_length=120)
     train: tuple[TrainParameters, ...] = Field(
@@ -260,8 +275,15 @@ class JobSpec(SpecModel):
         max_length=MAXIMUM_ANSWERS,
         description="candidates that answer the questions, each a stage of its own",
     )
+    bench: BenchParameters | None = Field(
+        default=None,
+        description="the teacher writes a rubric for each preference of what is asked, and it is kept as a bench",
+    )
     questions: QuestionParameters | None = Field(
         default=None, description="what the candidates are asked; null: the test split of the job's own collection"
+    )
+    evaluate: EvaluateParameters | None = Field(
+        default=None, description="grades, compares and measures the candidates' answers, and reports it"
     )
     sources: tuple[Source, ...] = Field(
         default=(), max_length=64, validate_default=True, description="left out where the job makes no collection"
@@ -274,7 +296,10 @@ class JobSpec(SpecModel):
         default=None, validate_default=True, description="writes the collection; left out where the job makes none"
     )
     judge: ModelChoice | None = Field(
-        default=None, description="reads every response and fills the facet matrix; null: programs alone do"
+        default=None,
+        validate_default=True,
+        description="reads every response of the collection and fills the facet matrix (null: programs alone do); grades and "
+        "compares the candidates' answers",
     )
     seed: int = Field(default=0, ge=0, le=2**53)
     splits: SplitParameters = SplitParameters()
@@ -313,28 +338,47 @@ class JobSpec(SpecModel):
     def questions_are_answered(
         cls, questions: QuestionParameters | None, info: ValidationInfo
     ) -> QuestionParameters | None:
-        if questions is not None and info.data.get("answer") == ():
-            raise ValueError("questions is set, but nobody answers them; give a candidate in answer, or leave it out")
+        if questions is not None and info.data.get("answer") == () and info.data.get("bench", "") is None:
+            raise ValueError(
+                "questions is set, but nobody answers them and no bench is made of them; give a candidate in answer, or bench, "
+                "or leave it out"
+            )
         return questions
+
+    @field_validator("evaluate")
+    @classmethod
+    def evaluation_can_be(cls, evaluate: EvaluateParameters | None, info: ValidationInfo) -> EvaluateParameters | None:
+        if evaluate is None or not {"answer", "bench", "questions"} <= info.data.keys():
+            return evaluate
+        questions: QuestionParameters | None = info.data["questions"]
+        has_rubrics = info.data["bench"] is not None or (questions is not None and questions.may_have_rubrics)
+        refuse_evaluation(evaluate, [answer.name for answer in info.data["answer"]], has_rubrics=has_rubrics)
+        return evaluate
 
     @field_validator("sources")
     @classmethod
     def something_to_work_on(cls, sources: tuple[Source, ...], info: ValidationInfo) -> tuple[Source, ...]:
         """Without sources there is a training or an answer stage at least, and none that needs the collection."""
-        if sources or not {"train", "answer", "questions"} <= info.data.keys():
+        if sources or not {"train", "answer", "questions", "bench"} <= info.data.keys():
             return sources
+        bench: BenchParameters | None = info.data["bench"]
         train: tuple[TrainParameters, ...] = info.data["train"]
         answer: tuple[AnswerParameters, ...] = info.data["answer"]
         questions: QuestionParameters | None = info.data["questions"]
-        if not train and not answer:
+        if not train and not answer and bench is None:
             raise ValueError(
-                "a job has sources, trainings, candidates that answer, or several of these; give at least one source, or one "
-                "training, or one candidate in answer"
+                "a job has sources, trainings, candidates that answer, a bench to make, or several of these; give at least one "
+                "source, or one training, or one candidate in answer, or bench"
+            )
+        if bench is not None and (questions is None or questions.is_own):
+            raise ValueError(
+                "bench would be made of the collection of this job, which has none without sources; give sources, or say in "
+                "questions what it is made of"
             )
         if answer and (questions is None or questions.is_own):
             raise ValueError(
                 f"answer[0] ({answer[0].name}) would be asked the collection of this job, which has none without sources; give "
-                "sources, or set questions.job or questions.file"
+                "sources, or say in questions what is asked"
             )
         for number, training in enumerate(train):
             if training.data.is_own:
@@ -349,11 +393,36 @@ class JobSpec(SpecModel):
     def teacher_where_something_is_written(
         cls, teacher: ModelChoice | None, info: ValidationInfo
     ) -> ModelChoice | None:
-        if "sources" in info.data and bool(info.data["sources"]) is not (teacher is not None):
+        if not {"sources", "bench"} <= info.data.keys():
+            return teacher
+        writes = bool(info.data["sources"]) or info.data["bench"] is not None
+        if writes is not (teacher is not None):
             if teacher is None:
-                raise ValueError("a collection needs a teacher that writes it; set provider and model")
-            raise ValueError("a teacher is named, but there are no sources to write for; give sources, or leave it out")
+                what = "a collection" if info.data["sources"] else "a bench"
+                raise ValueError(f"{what} needs a teacher that writes it; set provider and model")
+            raise ValueError(
+                "a teacher is named, but there are neither sources nor a bench to write for; give sources or bench, or leave "
+                "it out"
+            )
         return teacher
+
+    @field_validator("judge")
+    @classmethod
+    def judge_where_something_is_judged(cls, judge: ModelChoice | None, info: ValidationInfo) -> ModelChoice | None:
+        if not {"sources", "evaluate"} <= info.data.keys():
+            return judge
+        evaluate: EvaluateParameters | None = info.data["evaluate"]
+        needed = evaluate is not None and evaluate.needs_judge
+        if judge is None and needed:
+            raise ValueError(
+                "evaluate grades or compares answers, which a judge does; set judge to a provider and model"
+            )
+        if judge is not None and not needed and not info.data["sources"]:
+            raise ValueError(
+                "a judge is named, but this job has neither sources nor anything in evaluate that a judge does; set "
+                "evaluate.absolute, pairwise or conversation, or leave it out"
+            )
+        return judge
 
     @field_validator("*")
     @classmethod
@@ -361,7 +430,7 @@ class JobSpec(SpecModel):
         name = str(info.field_name)
         if name in OF_EVERY_JOB or info.data.get("sources") != () or value == cls.model_fields[name].default:
             return value
-        if name in OF_ANSWERS and info.data.get("answer"):
+        if name in OF_ANSWERS and (info.data.get("answer") or info.data.get("bench")):
             return value
         raise ValueError(
             f"{name} is set, but it is an option of a collection, and this job has no sources; leave it out, or give sources"
@@ -370,17 +439,23 @@ class JobSpec(SpecModel):
     @field_validator("stop_after")
     @classmethod
     def stop_leaves_what_is_trained_on(cls, last: StageKind | None, info: ValidationInfo) -> StageKind | None:
-        if last in {StageKind.TRAIN, StageKind.SELECT, StageKind.DEPLOY, StageKind.ANSWER}:
+        if last is not None and last not in {stage.kind for stage in COLLECTION_PLAN}:
             raise ValueError(
-                "stop_after names a stage of the collection; trainings and answers come after it: take out of `train` and of "
-                "`answer` what shall not run"
+                "stop_after names a stage of the collection; trainings, answers and evaluations come after it: take out of "
+                "`train`, `answer`, `bench` and `evaluate` what shall not run"
             )
         questions: QuestionParameters | None = info.data.get("questions")
-        asks_own = bool(info.data.get("answer")) and (questions is None or questions.is_own)
+        bench: BenchParameters | None = info.data.get("bench")
+        asks_own = bool(info.data.get("answer") or bench) and (questions is None or questions.is_own)
         if asks_own and last not in COLLECTION_THAT_CAN_BE_ASKED:
             raise ValueError(
                 f"the job stops after {last}, where its rows have preference sets but no system messages to ask with; let "
-                "stop_after be compose or later, or curate for the instructions alone, or set questions.job or questions.file"
+                "stop_after be compose or later, or curate for the instructions alone, or say in questions what is asked"
+            )
+        if asks_own and bench is not None and last is StageKind.CURATE:
+            raise ValueError(
+                "the job stops after curate, where its rows have no preferences that rubrics could be written for; let "
+                "stop_after be compose or later"
             )
         own = [training.name for training in info.data.get("train", ()) if training.data.is_own]
         if own and last not in COLLECTION_THAT_TRAINS:
@@ -395,6 +470,12 @@ class JobSpec(SpecModel):
         if self.teacher is None:
             raise ValueError(f"the job {self.name!r} makes no collection: no teacher writes anything in it")
         return self.teacher
+
+    def require_judge(self) -> ModelChoice:
+        """The judge of an evaluation. Raises ValueError where the job names none."""
+        if self.judge is None:
+            raise ValueError(f"the job {self.name!r} names no judge: nobody grades anything in it")
+        return self.judge
 
     def answer_of(self, stage: str) -> AnswerParameters:
         """The answer stage of that name. Raises LookupError."""
@@ -420,5 +501,22 @@ class JobSpec(SpecModel):
         for deployment in all_deployments(self.answer):
             if deployment.name == stage:
                 return dict(msgspec.structs.asdict(deployment))
+        evaluation = self._evaluation_part(stage)
+        if evaluation is not None:
+            return evaluation.model_dump(mode="json")
         section = getattr(self, stage, None)
         return section.model_dump(mode="json") if isinstance(section, BaseModel) else {}
+
+    def _evaluation_part(self, stage: str) -> BaseModel | None:
+        """The parameters of a stage of the bench or of the evaluation, None for any other stage."""
+        if stage in {RUBRIC, BENCH}:
+            return self.bench
+        if self.evaluate is None:
+            return None
+        parts = {
+            JUDGE_PREFIX: self.evaluate.absolute,
+            RATE_PREFIX: self.evaluate.conversation,
+            COMPARE_PREFIX: self.evaluate.pairwise,
+            MEASURE_PREFIX: self.evaluate.measure,
+        }
+        return self.evaluate if stage == EVALUATE else parts.get(stage[: stage.find("-") + 1])

@@ -1,6 +1,7 @@
 """The plan of a job: which stages, in which order, with which barriers. One literal that a newcomer can read.
 
-A job is a collection, trainings on it or on other data, and candidates that answer: each part alone, or behind the one before.
+A job is a collection, trainings on it or on other data, candidates that answer, and an evaluation of their answers: each part
+alone, or behind the one before.
 """
 
 from collections.abc import Iterable
@@ -8,6 +9,18 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from shared.domain.evaluations import (
+    BENCH,
+    COMPARE_PREFIX,
+    EVALUATE,
+    JUDGE_PREFIX,
+    MEASURE_PREFIX,
+    RATE_PREFIX,
+    RUBRIC,
+    TAKE_PREFIX,
+    compared_stages,
+)
 
 if TYPE_CHECKING:
     from shared.domain.answers import AnswerParameters, OwnDeployment
@@ -23,12 +36,29 @@ class StageKind(StrEnum):
     ASSEMBLE = "assemble"
     TRAIN = "train"
     SELECT = "select"
+    RUBRIC = "rubric"
+    BENCH = "bench"
     DEPLOY = "deploy"
+    TAKE = "take"
     ANSWER = "answer"
+    MEASURE = "measure"
+    JUDGE = "judge"
+    RATE = "rate"
+    COMPARE = "compare"
+    EVALUATE = "evaluate"
     REPORT = "report"
 
 
-ROW_STAGES = frozenset({StageKind.AUGMENT, StageKind.COMPOSE, StageKind.RESPOND, StageKind.ANSWER})
+EVALUATION_ROW_STAGES = frozenset(
+    {StageKind.RUBRIC, StageKind.MEASURE, StageKind.JUDGE, StageKind.RATE, StageKind.COMPARE}
+)
+ROW_STAGES = frozenset(
+    {StageKind.AUGMENT, StageKind.COMPOSE, StageKind.RESPOND, StageKind.ANSWER, *EVALUATION_ROW_STAGES}
+)
+JUDGING_STAGES = frozenset({StageKind.JUDGE, StageKind.RATE, StageKind.COMPARE})
+"""Row stages in which the judge reads the candidates' answers."""
+COLLECTION_ROW_STAGES = frozenset({StageKind.AUGMENT, StageKind.COMPOSE, StageKind.RESPOND})
+"""Row stages whose rows the teacher writes and the judge, where there is one, looks at."""
 
 
 class StagePlan(msgspec.Struct, frozen=True):
@@ -58,11 +88,12 @@ COLLECTION_PLAN: tuple[StagePlan, ...] = (
 
 TRAINING_SERVICE = "training"
 INFERENCE_SERVICE = "inference"
+EVALUATION_SERVICE = "evaluation"
 SELECT = "select"
 """Name of the stage that takes out of the data what is asked."""
 
 SERVICES: tuple[str, ...] = tuple(
-    sorted({stage.service for stage in COLLECTION_PLAN} | {TRAINING_SERVICE, INFERENCE_SERVICE})
+    sorted({stage.service for stage in COLLECTION_PLAN} | {TRAINING_SERVICE, INFERENCE_SERVICE, EVALUATION_SERVICE})
 )
 """Every service that runs steps."""
 
@@ -93,7 +124,7 @@ def plan_of(spec: "JobSpec") -> tuple[StagePlan, ...]:
     return (*before, *behind, _report_plan(report.needs, reported))
 
 
-_REPORTED = frozenset({StageKind.TRAIN, StageKind.SELECT, StageKind.ANSWER})
+_REPORTED = frozenset({StageKind.TRAIN, StageKind.SELECT, StageKind.BENCH, StageKind.ANSWER, StageKind.EVALUATE})
 """Stages behind a collection that a report tells of."""
 
 
@@ -104,16 +135,53 @@ def _training_plan(training: "TrainParameters") -> StagePlan:
 
 
 def _answer_plans(spec: "JobSpec", collection: tuple[StagePlan, ...]) -> tuple[StagePlan, ...]:
+    """What is asked, its rubrics, who answers, and what is made of the answers."""
     from shared.domain.answers import all_deployments, deployments_of
 
-    if not spec.answer:
+    if not spec.answer and spec.bench is None:
         return ()
     own = spec.questions is None or spec.questions.is_own
     select = StagePlan(
         SELECT, StageKind.SELECT, "curation", needs=asked_stages(collection) if own else (), barrier=True
     )
+    rubrics = () if spec.bench is None else _BENCH_PLANS
+    rows = rubrics[0].name if rubrics else SELECT
     deploys = tuple(_deploy_plan(deployment) for deployment in all_deployments(spec.answer))
-    return (select, *deploys, *(_answer_plan(answer, deployments_of(answer)) for answer in spec.answer))
+    answers: list[StagePlan] = []
+    for answer in spec.answer:
+        answers += _answer_plan(answer, deployments_of(answer), rows)
+    return (select, *rubrics, *deploys, *answers, *_evaluation_plans(spec))
+
+
+_BENCH_PLANS = (
+    StagePlan(RUBRIC, StageKind.RUBRIC, EVALUATION_SERVICE, needs=(SELECT,), barrier=True),
+    StagePlan(BENCH, StageKind.BENCH, EVALUATION_SERVICE, needs=(RUBRIC,), barrier=True),
+)
+
+
+def _evaluation_plans(spec: "JobSpec") -> tuple[StagePlan, ...]:
+    """What is done with each candidate's answers, shard by shard behind them, and at the end the evaluation's report."""
+    evaluate = spec.evaluate
+    if evaluate is None:
+        return ()
+    names = [answer.name for answer in spec.answer]
+    plans = []
+    for name in names:
+        if evaluate.measure is not None:
+            plans.append(_behind(MEASURE_PREFIX, StageKind.MEASURE, name))
+        if evaluate.absolute is not None:
+            plans.append(_behind(JUDGE_PREFIX, StageKind.JUDGE, name))
+        if evaluate.conversation is not None:
+            plans.append(_behind(RATE_PREFIX, StageKind.RATE, name))
+    for name in compared_stages(evaluate, names):
+        assert evaluate.pairwise is not None
+        plans.append(_behind(COMPARE_PREFIX, StageKind.COMPARE, name, evaluate.pairwise.baseline))
+    needs = (*names, *(plan.name for plan in plans))
+    return (*plans, StagePlan(EVALUATE, StageKind.EVALUATE, EVALUATION_SERVICE, needs=needs, barrier=True))
+
+
+def _behind(prefix: str, kind: StageKind, *answers: str) -> StagePlan:
+    return StagePlan(f"{prefix}{answers[0]}", kind, EVALUATION_SERVICE, needs=answers, barrier=False)
 
 
 _ROWS_ASKED = ("respond", "compose", "curate")
@@ -134,9 +202,16 @@ def _deploy_plan(deployment: "OwnDeployment") -> StagePlan:
     return StagePlan(deployment.name, StageKind.DEPLOY, INFERENCE_SERVICE, needs=(SELECT, *model), barrier=True)
 
 
-def _answer_plan(answer: "AnswerParameters", deployments: tuple["OwnDeployment", ...]) -> StagePlan:
-    needs = (SELECT, *dict.fromkeys(deployment.name for deployment in deployments))
-    return StagePlan(answer.name, StageKind.ANSWER, INFERENCE_SERVICE, needs=needs, barrier=True)
+def _answer_plan(
+    answer: "AnswerParameters", deployments: tuple["OwnDeployment", ...], rows: str
+) -> tuple[StagePlan, ...]:
+    """The stage that answers, behind the one that matches the answers of a file with the questions."""
+    deploys = tuple(dict.fromkeys(deployment.name for deployment in deployments))
+    if answer.candidate.file is None:
+        return (StagePlan(answer.name, StageKind.ANSWER, INFERENCE_SERVICE, needs=(rows, *deploys), barrier=True),)
+    take = StagePlan(f"{TAKE_PREFIX}{answer.name}", StageKind.TAKE, EVALUATION_SERVICE, needs=(rows,), barrier=True)
+    kept = StagePlan(answer.name, StageKind.ANSWER, INFERENCE_SERVICE, needs=(take.name, *deploys), barrier=True)
+    return (take, kept)
 
 
 def _report_plan(needs: tuple[str, ...], behind: tuple[StagePlan, ...]) -> StagePlan:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-ROW_SCHEMA_VERSION = "instruction-row/3"
+ROW_SCHEMA_VERSION = "instruction-row/4"
 
 HARMFUL_INTENT_TAG = "harmful-intent"
 """Set by curation on an instruction whose evident intent is harm: poles with a `stance` stand on the careful side for it."""
@@ -86,6 +86,45 @@ class Answer(msgspec.Struct, frozen=True):
     """The one with the highest reward among those without a fault; without a reward model the only one."""
     fault: str = ""
     """Why the answer does not count (`empty`, or the code of an error); such a one has no reward and is never the best."""
+    later: list[str] = []
+    """Of a conversation: the answers to the later turns (`InstructionRow.turns`); `text` is that to the first."""
+    measures: dict[str, float] = {}
+    """What local models say of it: `toxicity` (0 to 1), `perplexity`."""
+
+
+class Rubric(msgspec.Struct, frozen=True):
+    """How an answer is graded on one preference: what is looked at, and what each score from 1 to 5 means, in this order."""
+
+    criterion: str
+    levels: list[str]
+
+
+class Judgment(msgspec.Struct, frozen=True):
+    """One verdict on one answer of a facet. Of absolute grading (1 to 5) `facet` and `rubric` say whose rubric it was: another
+    person's where `facet` is not the facet's own index. Of a rated conversation (1 to 10) `rubric` is the turn, from 0."""
+
+    answer: int
+    """Position of the answer among the facet's."""
+    facet: int
+    rubric: int
+    run: int
+    score: float | None
+    """None where no verdict could be read: `fault` says why."""
+    feedback: str = ""
+    fault: str = ""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One verdict on the facet's best answer beside the baseline's, as this candidate sees it."""
+
+    run: int
+    order: int
+    """0: this candidate's answer was shown first; 1: the baseline's."""
+    verdict: str
+    """'win' | 'both_good' | 'both_bad' | 'lose' of `person`; 'win' | 'lose' of `alpaca_eval`; 'much_better' | 'better' | 'same' |
+    'worse' | 'much_worse' of `arena_hard`; empty where no verdict could be read."""
+    feedback: str = ""
+    fault: str = ""
 
 
 class Facet(msgspec.Struct):
@@ -118,7 +157,17 @@ class Facet(msgspec.Struct):
     response also `quote_unverified` and `contradictions_unverified`, the judge's quotes that did not stand there, `controls`,
     wishes that the response does not follow, and `controls_missed`, those of them that the judge called followed or partly."""
     answers: list[Answer] = []
-    """Of an answer stage's candidate: all of them, in the order of their samples."""
+    """Of an answer stage's candidate: all of them, in the order of their samples. Questions may bring answers along."""
+    preferred: int | None = None
+    """Of questions that bring answers along: position of the one that people prefer."""
+    rubrics: list[Rubric] = []
+    """One per preference, in their order; empty where nobody wrote any."""
+    checks: list[Check] = []
+    """What an answer must satisfy whatever its preferences are: a right answer, a rule of the system message."""
+    later_references: list[str] = []
+    """Of a conversation: reference answers to the later turns; `response` is that to the first."""
+    judgments: list[Judgment] = []
+    comparisons: list[Comparison] = []
     rejection: Rejection | None = None
     provenance: list[Provenance] = []
 
@@ -161,6 +210,10 @@ class InstructionRow(msgspec.Struct):
     language: str = "en"
     """ISO 639-1 code of the instruction's language."""
     tags: list[str] = []
+    category: str = ""
+    """Of a benchmark's question: the group that its figures are told by."""
+    turns: list[str] = []
+    """Of a conversation: what the user says after the answer to the instruction, turn by turn."""
     split: str = "train"
     """'train' or 'test': decided when curation ends, before any preference is drawn."""
     level: str = ""

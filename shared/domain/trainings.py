@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from shared.domain.evaluations import BENCH, EVALUATE, EVALUATION_PREFIXES, RUBRIC
 from shared.domain.plan import COLLECTION_PLAN, SELECT
 from shared.domain.training import Method, TrainParameters, Tuning
 
 MAXIMUM_TRAININGS = 8
 """Trainings of one job."""
 
-RESERVED_NAMES = frozenset({stage.name for stage in COLLECTION_PLAN} | {SELECT, "job"})
+RESERVED_NAMES = frozenset({stage.name for stage in COLLECTION_PLAN} | {SELECT, RUBRIC, BENCH, EVALUATE, "job"})
 """Names that a job's other stages have, and the one under which its own files are listed."""
 
 
@@ -26,9 +27,9 @@ def refuse_trainings(trainings: Sequence[TrainParameters]) -> None:
                 f"train[{number}] is called {training.name!r}, which is the name of a stage of the collection; set another "
                 "name, such as sft"
             )
-        if training.name.startswith("deploy-"):
+        if training.name.startswith(("deploy-", *EVALUATION_PREFIXES)):
             raise ValueError(
-                f"train[{number}] is called {training.name!r}; names with deploy- are kept; set another name"
+                f"train[{number}] is called {training.name!r}; names that begin so are kept for other stages; set another name"
             )
         if training.name in names[:number]:
             raise ValueError(f"two trainings are called {training.name!r}; give each a name of its own")

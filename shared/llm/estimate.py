@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.domain.answers import AnswerParameters
 from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, SamplingParameters
 from shared.domain.no_system import no_system_probability
-from shared.domain.plan import StageKind, plan_of
+from shared.domain.plan import COLLECTION_ROW_STAGES, plan_of
 from shared.domain.taxonomy import Taxonomy
 from shared.llm.prices import cost_micro_usd
 from shared.llm.providers import Providers, ResolvedModel
@@ -260,7 +260,7 @@ def _classes(spec: JobSpec) -> list[tuple[str, str, ModelChoice, str]]:
     """(stage, request class, model, JSON pointer of the choice) of everything in the job that calls a model."""
     classes = []
     for stage in plan_of(spec):
-        if stage.is_row_stage and stage.kind is not StageKind.ANSWER:
+        if stage.kind in COLLECTION_ROW_STAGES:
             classes.append((stage.name, stage.kind.value, spec.require_teacher(), "/teacher"))
         if stage.name in (*REVIEWED, "respond") and spec.judge is not None:
             classes.append((stage.name, "judge", spec.judge, "/judge"))

@@ -72,6 +72,22 @@ class LanguageModel(Protocol):
         ...
 
 
+class NobodyToAsk:
+    """The language model of a stage that asks none."""
+
+    provider, model = "none", "none"
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        raise RuntimeError(
+            f"this stage asks no model, and was about to send a request of class {request.request_class}"
+        )
+
+    async def complete_structured(self, request: CompletionRequest, output: type[Output]) -> tuple[Output, Completion]:
+        raise RuntimeError(
+            f"this stage asks no model, and was about to ask for {output.__name__} ({request.request_class})"
+        )
+
+
 class Scorer(Protocol):
     """A reward model, bound to a project, a job and a stage: calls are cached, paced and counted as those of language models."""
 

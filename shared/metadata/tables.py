@@ -259,6 +259,87 @@ class RegisteredModel(SQLModel, table=True):
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
 
 
+class Bench(SQLModel, table=True):
+    """Items that candidates are asked and graded on: what a stage `bench` kept, or an uploaded file. `rows` are instructions,
+    `items` instructions under one preference set each."""
+
+    __tablename__ = "bench"
+    __table_args__ = (sa.UniqueConstraint("job_id"), sa.UniqueConstraint("project_id", "file_id"))
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    job_id: str | None = Field(default=None, foreign_key="job.id")
+    file_id: str | None = Field(default=None, foreign_key="uploaded_file.id")
+    rows: int
+    items: int
+    teacher: str | None = None
+    """`provider/model` that wrote the rubrics, where it is known."""
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class BenchReview(SQLModel, table=True):
+    """What a person decided about one item of a bench; the last word of each reviewer counts."""
+
+    __tablename__ = "bench_review"
+    bench_id: str = Field(foreign_key="bench.id", primary_key=True)
+    item_id: str = Field(primary_key=True)
+    """`<row id>:<facet index>`."""
+    reviewer: str = Field(primary_key=True)
+    decision: str
+    """keep | drop"""
+    reason: str = ""
+    decided_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class AnnotationTask(SQLModel, table=True):
+    """Pairs of answers of one job that people compare without knowing whose they are. Its items are made with it."""
+
+    __tablename__ = "annotation_task"
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    job_id: str = Field(foreign_key="job.id")
+    first: str
+    """Name of the answer stage whose answers are the first of each pair."""
+    second: str
+    seed: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    shows_preferences: bool
+    """Whether annotators see what the person wants, or the instruction alone."""
+    items: int
+    created_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class AnnotationItem(SQLModel, table=True):
+    """One pair, at its place in the shuffled order. Texts stay with it, so that a page needs no artifact."""
+
+    __tablename__ = "annotation_item"
+    task_id: str = Field(foreign_key="annotation_task.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    """Place in the order in which items are shown, from 0."""
+    row_id: str
+    facet_index: int
+    swapped: bool
+    """The second answer is shown on the left."""
+    body: dict[str, Any] = Field(sa_column=_json())
+    """{instruction, preferences: [description], first: text, second: text}"""
+
+
+class Annotation(SQLModel, table=True):
+    """What one annotator said of one pair, told by whose answer is better, not by where it was shown."""
+
+    __tablename__ = "annotation"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["task_id", "number"], ["annotation_item.task_id", "annotation_item.number"]),
+    )
+    task_id: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    annotator: str = Field(primary_key=True)
+    outcome: str
+    """first | both_good | both_bad | second"""
+    seconds: float | None = None
+    annotated_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
 class Worker(SQLModel, table=True):
     """A live worker process; rows without a heartbeat for a lease are removed by the controller."""
 

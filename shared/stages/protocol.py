@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.domain.answers import AnswerParameters
+from shared.domain.benches import BenchRegistration
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.models import WEIGHT_KINDS, ModelRegistration
@@ -28,10 +29,13 @@ class RowContext(msgspec.Struct, frozen=True):
     spec: JobSpec
     taxonomy: Taxonomy
     teacher: LanguageModel
-    """Whom the stage asks: the job's teacher, and in an answer stage the candidate."""
+    """Whom the stage asks: the job's teacher, in an answer stage the candidate, in a stage that judges answers the judge."""
     judge: LanguageModel | None
     scorer: Scorer | None = None
     """Of an answer stage: its reward model, where it has one."""
+    beside: Mapping[str, Mapping[str, InstructionRow]] = {}
+    """Of a stage whose rows are compared with others (`RowStageHandler.joins`): the rows of the further stages that it needs, by
+    stage name and row id."""
 
     @property
     def candidate(self) -> LanguageModel:
@@ -52,6 +56,8 @@ class RowStageHandler(msgspec.Struct, frozen=True):
     process: Callable[[InstructionRow, RowContext], Awaitable[InstructionRow]]
     prompt_versions: Mapping[str, str]
     """Prompt name -> hash of its content, for manifests."""
+    joins: bool = False
+    """True: the same shards of all further stages that it needs are read too, see `RowContext.beside`."""
 
 
 class InputObject(msgspec.Struct, frozen=True):
@@ -135,7 +141,8 @@ class WholeResult(msgspec.Struct, frozen=True):
     summary: dict[str, Any] = {}
     """Small JSON kept with the step and shown on the job page."""
     model: ModelRegistration | None = None
-    """Registered in the transaction that commits the step."""
+    """Registered in the transaction that commits the step, as is the next."""
+    bench: BenchRegistration | None = None
 
 
 class WholeStepHandler(msgspec.Struct, frozen=True):

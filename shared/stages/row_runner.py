@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ import structlog
 from shared.artifacts import layout
 from shared.artifacts.protocol import ArtifactStore
 from shared.artifacts.tables import read_rows, write_rows
+from shared.domain.benches import BenchRegistration
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger, row_ledger, total
 from shared.domain.models import ModelRegistration
@@ -53,6 +54,7 @@ class StepProduct(msgspec.Struct, frozen=True):
     artifacts: list[NewArtifact]
     summary: dict[str, Any] | None = None
     model: ModelRegistration | None = None
+    bench: BenchRegistration | None = None
 
 
 async def run_row_step(
@@ -61,6 +63,7 @@ async def run_row_step(
     handler: RowStageHandler,
     context: RowContext,
     part: Artifact,
+    beside: Mapping[str, Artifact],
     store: ArtifactStore,
     folder: Path,
     maximum_rows_at_once: int,
@@ -69,7 +72,8 @@ async def run_row_step(
     flush: Callable[[], Awaitable[None]],
     rows_started: Callable[[], None],
 ) -> StepProduct:
-    """Process the rows of `part` with `handler` and upload the result.
+    """Process the rows of `part` with `handler` and upload the result. `beside`: the parts of further stages that the handler
+    reads with it, by stage name.
 
     `folder` is this attempt's scratch folder; `flush` makes the LLM answers of the step durable; `rows_started` is called
     when no row is left to start. A shard holds at most 500
@@ -78,10 +82,21 @@ async def run_row_step(
     ArtifactCorrupt when the input's bytes are not those on record.
     """
     claim = lease.claim
-    source = folder / "input.parquet"
-    await store.get_file(part.key, source, part.sha256)
     loop = asyncio.get_running_loop()
-    rows = await loop.run_in_executor(_table_thread(), read_rows, source)
+
+    async def rows_of(artifact: Artifact, name: str) -> list[InstructionRow]:
+        path = folder / name
+        await store.get_file(artifact.key, path, artifact.sha256)
+        return await loop.run_in_executor(_table_thread(), read_rows, path)
+
+    rows = await rows_of(part, "input.parquet")
+    if beside:
+        found = {
+            stage: await rows_of(one, f"beside-{number}.parquet") for number, (stage, one) in enumerate(beside.items())
+        }
+        context = msgspec.structs.replace(
+            context, beside={stage: {row.row_id: row for row in of_stage} for stage, of_stage in found.items()}
+        )
     ledger = await _process_all(lease, handler, context, rows, maximum_rows_at_once, report, rows_started)
     await flush()
     ledger.check()

@@ -31,6 +31,16 @@ async def input_part(session: AsyncSession, claim: Claim) -> Artifact:
     return parts[0]
 
 
+async def parts_beside(session: AsyncSession, claim: Claim) -> dict[str, Artifact]:
+    """The same shard of the further stages that a row stage needs, by stage name. Raises LookupError."""
+    further = list(claim.needs[1:])
+    parts = await ArtifactRepository(session).of_stages(claim.job_id, further, layout.part_name(claim.shard))
+    found = {part.stage: part for part in parts}
+    if len(parts) != len(further) or len(found) != len(further):
+        raise LookupError(f"{len(parts)} parts of shard {claim.shard} of {further} instead of one of each")
+    return found
+
+
 async def whole_inputs(
     session: AsyncSession, claim: Claim, spec: JobSpec, handler: WholeStepHandler
 ) -> tuple[list[InputReference], list[str]]:

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
-from shared.domain.plan import StageKind
+from shared.domain.plan import JUDGING_STAGES, StageKind
 from shared.llm.models import BoundModel, Find, LanguageModels
-from shared.llm.protocol import LanguageModel, Scorer
+from shared.llm.protocol import LanguageModel, NobodyToAsk, Scorer
 from shared.llm.providers import ResolvedModel, load_providers
 from shared.llm.step_calls import StepCalls
 from shared.metadata.repositories.events import NewEvent
@@ -32,7 +32,7 @@ from shared.stages.gpus import Gpus, visible_devices
 from shared.stages.job_data import JobData, JobDataCache, code_version
 from shared.stages.protocol import RowContext, RowStageHandler, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
-from shared.stages.step_inputs import input_part, job_facts, stage_ledgers, whole_inputs
+from shared.stages.step_inputs import input_part, job_facts, parts_beside, stage_ledgers, whole_inputs
 from shared.stages.whole_runner import WINDING_UP_SECONDS, ChildCrashed, ChildFailed, run_whole_step
 from shared.telemetry.logs import error_place, step_context
 
@@ -171,6 +171,7 @@ class StepRunner:
         claim = lease.claim
         async with self._sessions() as session:
             part = await input_part(session, claim)
+            beside = await parts_beside(session, claim) if handler.joins else {}
         models = await self._language_models()
 
         async def report(ledger: Ledger, progress: dict[str, Any]) -> None:
@@ -193,11 +194,16 @@ class StepRunner:
         spec = data.spec
         scorer: Scorer | None = None
         judge: LanguageModel | None = None
+        teacher: LanguageModel
         if handler.kind is StageKind.ANSWER:
             asked = AnsweringModels(self._sessions, models.providers, claim.project_id, claim.job_id, bind)
             number = [answer.name for answer in spec.answer].index(claim.stage)
-            teacher: LanguageModel = await asked.candidate(spec.answer[number], f"/answer/{number}")
+            teacher = await asked.candidate(spec.answer[number], f"/answer/{number}")
             scorer = await asked.reward(spec.answer[number])
+        elif handler.kind is StageKind.MEASURE:
+            teacher = NobodyToAsk()
+        elif handler.kind in JUDGING_STAGES:
+            teacher = judge = bind(models.providers.require(spec.require_judge(), "/judge"))
         else:
             teacher = bind(models.providers.require(spec.require_teacher(), "/teacher"))
             judge = None if spec.judge is None else bind(models.providers.require(spec.judge, "/judge"))
@@ -215,10 +221,11 @@ class StepRunner:
             handler=handler,
             context=context,
             part=part,
+            beside=beside,
             store=self._store,
             folder=folder,
             maximum_rows_at_once=self._settings.maximum_in_flight,
-            lineage=_lineage(claim, [part.id], handler.prompt_versions),
+            lineage=_lineage(claim, [part.id, *(one.id for one in beside.values())], handler.prompt_versions),
             report=report,
             flush=models.flush,
             rows_started=load.rows_started,
@@ -291,7 +298,7 @@ class StepRunner:
             try:
                 async with self._sessions() as session, session.begin():
                     done = await StepRepository(session).commit(
-                        lease.claim, product.ledger, product.artifacts, product.summary, product.model
+                        lease.claim, product.ledger, product.artifacts, product.summary, product.model, product.bench
                     )
                 if not done:
                     _log.warning("commit_refused")

@@ -108,7 +108,7 @@ async def run_whole_step(
         if not output.path.resolve().is_relative_to(outputs.resolve()):
             raise StepFailed("output_misplaced", f"the output {output.name} does not lie in the step's output folder")
     artifacts = await upload_outputs(store, claim, result.outputs, lineage)
-    return StepProduct(result.ledger, artifacts, result.summary, _registration(result.model, lineage))
+    return StepProduct(result.ledger, artifacts, result.summary, _registration(result.model, lineage), result.bench)
 
 
 def _registration(model: ModelRegistration | None, lineage: dict[str, Any]) -> ModelRegistration | None:

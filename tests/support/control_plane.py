@@ -20,7 +20,7 @@ from shared.metadata.engine import connection_string, session_factory
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Job
 
-ROLES = ("curation", "augmentation", "composition", "generation", "inference", "training")
+ROLES = ("curation", "augmentation", "composition", "evaluation", "generation", "inference", "training")
 PROJECT = "tests"
 
 _HANDLERS = [argument for role in ROLES for argument in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")]

@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.domain.benches import BenchRegistration
 from shared.domain.ledger import Ledger
 from shared.domain.models import ModelRegistration
 from shared.domain.states import (
@@ -25,6 +26,7 @@ from shared.domain.states import (
 )
 from shared.metadata.engine import WAKE_CHANNEL
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.benches import BenchRepository
 from shared.metadata.repositories.events import EventRepository, NewEvent
 from shared.metadata.repositories.models import ModelRepository
 from shared.queue.retry_policy import AttemptEnd, Counters, EndKind, Verdict, judge
@@ -204,9 +206,10 @@ class StepRepository:
         artifacts: Sequence[NewArtifact],
         summary: dict[str, Any] | None = None,
         model: ModelRegistration | None = None,
+        bench: BenchRegistration | None = None,
     ) -> bool:
-        """Make an attempt's uploaded outputs the step's outputs, and register the model that it made. False: the lease was
-        lost, nothing was written."""
+        """Make an attempt's uploaded outputs the step's outputs, and register the model or bench that it made. False: the lease
+        was lost, nothing was written."""
         require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, AttemptState.SUCCEEDED)
         require_transition(STEP_TRANSITIONS, StepState.RUNNING, StepState.SUCCEEDED)
         await self._session.execute(_LOCK_JOB, {"step_id": claim.step_id})
@@ -252,6 +255,8 @@ class StepRepository:
                 attempt_id=claim.attempt_id,
                 registration=model,
             )
+        if bench is not None:
+            await BenchRepository(self._session).add(claim.project_id, bench, job_id=claim.job_id)
         event = _step_event(claim.stage, claim.shard, claim.step_id, StepState.SUCCEEDED, claim.attempt_id)
         await self._events.append_many(claim.job_id, [event])
         await self.wake()

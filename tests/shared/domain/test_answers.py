@@ -150,7 +150,7 @@ def test_what_cannot_be_answered_is_refused(values: dict[str, Any], said: str) -
             "random weights that nobody keeps",
         ),
         ({"answer": [answer()], "questions": {}}, "sources", "has none without sources"),
-        ({"answer": [answer()], "questions": {"job": "j", "file": "f"}}, "questions", "both a job and a file"),
+        ({"answer": [answer()], "questions": {"job": "j", "file": "f"}}, "questions", "job and file"),
         ({"answer": [answer()], "curate": {"limit": 3}}, "curate", "option of a collection"),
         ({"questions": {"job": "j"}, "answer": []}, "questions", "nobody answers"),
         (
@@ -158,7 +158,11 @@ def test_what_cannot_be_answered_is_refused(values: dict[str, Any], said: str) -
             "stop_after",
             "no system messages",
         ),
-        ({"answer": [answer()], **COLLECTION, "stop_after": "answer"}, "stop_after", "answers come after it"),
+        (
+            {"answer": [answer()], **COLLECTION, "stop_after": "answer"},
+            "stop_after",
+            "answers and evaluations come after it",
+        ),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_at_the_option_in_fault(

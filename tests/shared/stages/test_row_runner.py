@@ -62,6 +62,7 @@ class Shard:
         self.started: list[int] = []
         self.stage = stage
         self.sha256: str | None = None
+        self.beside: dict[str, Artifact] = {}
 
     async def run(self, process: Process, at_once: int = 8) -> StepProduct:
         source = self.folder / "source.parquet"
@@ -83,6 +84,7 @@ class Shard:
             handler=RowStageHandler(StageKind.COMPOSE, process, {}),
             context=context,
             part=part,
+            beside=self.beside,
             store=self.store,
             folder=scratch,
             maximum_rows_at_once=at_once,
@@ -264,3 +266,21 @@ async def test_input_that_is_not_what_was_recorded_is_not_used(tmp_path: Path) -
     shard.sha256 = "0" * 64
     with pytest.raises(ArtifactCorrupt):
         await shard.run(fill)
+
+
+async def test_the_rows_of_further_stages_are_given_by_stage_and_id(tmp_path: Path) -> None:
+    shard = Shard(tmp_path, make_rows(3))
+    other = tmp_path / "other.parquet"
+    rows = make_rows(3)
+    for row in rows:
+        row.category = f"beside {row.source_row}"
+    write_rows(other, rows)
+    stored = await shard.store.put_file("other.parquet", other)
+    shard.beside = {"baseline": Artifact(key="other.parquet", sha256=stored.sha256)}  # type: ignore[call-arg]
+
+    async def compare(row: InstructionRow, context: RowContext) -> InstructionRow:
+        row.category = context.beside["baseline"][row.row_id].category
+        return row
+
+    product = await shard.run(compare)
+    assert [row.category for row in shard.output(product)] == ["beside 0", "beside 1", "beside 2"]

@@ -20,7 +20,7 @@ from tests.shared.stages.test_row_runner import CLAIM
 
 
 def test_roles_are_all_or_named_and_unknown_ones_are_refused() -> None:
-    every = ("augmentation", "composition", "curation", "generation", "inference", "training")
+    every = ("augmentation", "composition", "curation", "evaluation", "generation", "inference", "training")
     assert parse_roles("all") == ROLES == every
     assert parse_roles("generation, curation,generation") == ("generation", "curation")
     with pytest.raises(InputRefused, match="unknown roles 'cooking'; choose from all"):

@@ -1,4 +1,4 @@
-"""`multifacet demo`: from nothing to a collection, two small trainings on it, answers, and a report, with one command."""
+"""`multifacet demo`: from nothing to a collection, two small trainings on it, and the evaluation of both, with one command."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ def run_demo(instructions: Path | None, teacher: str, out: Path, console: Consol
         job, written = run_to_the_end(client, spec, out, console)
     if job["state"] != "succeeded":
         return 1
-    for label, name in (("report", "report.html"), ("data card", "README.md")):
-        found = [path for path in written if path.name.startswith(Path(name).stem) and path.suffix == Path(name).suffix]
-        if found:
-            console.print(f"{label + ':':<11}{found[0].resolve()}")
+    for label, name in (("report", "report.html"), ("evaluation", "evaluate/report.html"), ("data card", "README.md")):
+        if (path := out / name) in written:
+            console.print(f"{label + ':':<11}{path.resolve()}")
     exports = sorted({path.parent for path in written if "exports" in path.parts})
     for folder in exports:
         console.print(f"{'export:':<11}{folder.resolve()}")
@@ -54,9 +53,17 @@ def demo_spec(client: ApiClient, instructions: Path | None, chosen: dict[str, st
                 "maximum_test_rows": 20,
             },
         ],
-        # The model is put on a server of its own and answers a few of the test instructions.
+        # A few of the test instructions become a bench. Both models, each on a server of its own, are asked them; the second is
+        # compared with the first, its base.
         "questions": {"maximum_rows": 4},
-        "answer": [{"name": "sft-answers", "candidate": {"stage": "sft"}, "decoding": {"max_tokens": 48}}],
+        "bench": {"name": "demo"},
+        "answer": [
+            {"name": name, "candidate": {"stage": stage}, "decoding": {"max_tokens": 48}}
+            for name, stage in (("base", "sft"), ("tuned", "dpo"))
+        ],
+        "evaluate": {},
     }
-    # The simulator judges for nothing; a real judge is for the user to choose and to pay.
-    return {**spec, "judge": chosen} if chosen["provider"] == "simulator" else spec
+    if chosen["provider"] != "simulator":
+        # A real judge is for the user to choose and to pay: without one, programs alone measure the answers.
+        return {name: part for name, part in spec.items() if name != "bench"}
+    return {**spec, "judge": chosen, "evaluate": {"absolute": {}, "pairwise": {"baseline": "base"}}}

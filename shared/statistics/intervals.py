@@ -74,7 +74,7 @@ def cluster_mean_interval(values: Values, clusters: Clusters, *, level: float = 
 
     Raises ValueError for lengths that differ, values that are not finite, or a level outside (0, 1).
     """
-    _require_level(level)
+    require_level(level)
     observed = np.asarray(values, dtype=np.float64)
     if len(observed) != len(clusters):
         raise ValueError(
@@ -128,7 +128,7 @@ def proportion_interval(successes: int, trials: int, *, level: float = LEVEL) ->
 
     Raises ValueError for counts that are no counts: negative, or more successes than trials.
     """
-    _require_level(level)
+    require_level(level)
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials: give 0 <= successes <= trials")
     if not trials:
@@ -179,7 +179,7 @@ def bootstrap_interval(
 
     For quantiles `quantile_interval` comes closer to its level with few clusters.
     """
-    _require_level(level)
+    require_level(level)
     if not clusters:
         return Interval(None, None, None, level, 0, "nothing")
     estimate = float(statistic(np.ones(clusters)))
@@ -229,7 +229,8 @@ def _draw(generator: np.random.Generator, clusters: int) -> Numbers:
     return np.bincount(generator.integers(clusters, size=clusters), minlength=clusters).astype(np.float64)
 
 
-def _require_level(level: float) -> None:
+def require_level(level: float) -> None:
+    """Raise ValueError for a level that is no share."""
     if not 0 < level < 1:
         raise ValueError(f"a level of {level} is no share of samples: give one between 0 and 1, such as 0.95")
 

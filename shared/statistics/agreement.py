@@ -5,7 +5,7 @@ ratings are one and the same, so that chance agrees perfectly too.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -185,10 +185,10 @@ def _table(items: Ratings, places: Mapping[Hashable, int] | None = None) -> Numb
 
 
 def _places(ratings: Sequence[Hashable], *, ordered: bool) -> dict[Hashable, int]:
-    names = list(dict.fromkeys(ratings))
+    names: list[Any] = list(dict.fromkeys(ratings))
     if ordered:
         try:
-            names.sort()  # type: ignore[type-var]
+            names.sort()
         except TypeError:
             raise ValueError(
                 f"the categories {names[:6]} have no order: weights and ordinal metrics need numbers or texts alone"

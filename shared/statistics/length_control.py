@@ -1,0 +1,82 @@
+"""Length-controlled win rate: what a judge would prefer if both answers were equally long.
+
+The model is AlpacaEval 2.0's (Dubois et al. 2024, "Length-Controlled AlpacaEval", arXiv 2404.04475, section 3):
+
+    P(first preferred on x) = logistic(theta + phi tanh((len first - len second) / sd) + psi difficulty(x))
+
+theta is the model term, phi the length term (sd: standard deviation of the length differences over the pairs), psi the term of
+the instruction's difficulty, where one is given. It is fitted to the preferences, which may lie between 0 and 1, by regularised
+maximum likelihood; the rate is the mean prediction over all pairs with the length term set to 0. Comparing two models the other
+way round gives 1 minus the rate, and a model compared with itself one half.
+
+The released code fits the difficulties themselves over all models of its leaderboard first and keeps them fixed; here they are
+given, or left out where there are none. It weighs its penalty by cross validation; here it is weak and fixed.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from shared.statistics.bootstrap import ROUNDS, cluster_draws, percentile_interval
+from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers, cluster_codes
+from shared.statistics.logistic import fit_logistic
+from shared.statistics.pairwise import Battle, pair_outcomes
+
+PENALTY = 1e-2
+"""Of the squared coefficients, beside a likelihood summed over pairs: it matters only where one model wins everything."""
+
+
+def length_controlled_win_rate(
+    battles: Sequence[Battle],
+    *,
+    difficulties: Mapping[str, float] | None = None,
+    rounds: int = ROUNDS,
+    level: float = LEVEL,
+    seed: int = SEED,
+) -> Interval:
+    """The first model's win rate (0 to 1) of one ordered pair of models at equal lengths, with its interval over instructions.
+
+    `battles` need `first_words` and `second_words`; `difficulties` is a number per instruction (the higher, the better for the
+    first model), centred here. Where the lengths never differ the rate is that of the same model without its length term.
+    Raises ValueError where an instruction has no difficulty though others have.
+    """
+    pairs = pair_outcomes(battles)
+    if not pairs:
+        return Interval(None, None, None, level, 0, "nothing")
+    outcomes = np.array([pair.outcome for pair in pairs])
+    features = [
+        np.ones(len(pairs)),
+        _lengths(np.array([pair.first_words - pair.second_words for pair in pairs], float)),
+    ]
+    if difficulties is not None:
+        features.append(_difficulty([pair.instruction for pair in pairs], difficulties))
+    matrix = np.stack(features, axis=1)
+    equal = matrix.copy()
+    equal[:, 1] = 0.0
+    codes, clusters = cluster_codes([pair.instruction for pair in pairs])
+
+    def rate(weights: Numbers, start: Numbers | None) -> tuple[float, Numbers]:
+        found = fit_logistic(matrix, outcomes, weights, PENALTY, start)
+        return float((expit(equal @ found) * weights).sum() / weights.sum()), found
+
+    estimate, fitted = rate(np.ones(len(pairs)), None)
+    drawn = [rate(counts[codes], fitted)[0] for draws in cluster_draws(clusters, rounds, seed) for counts in draws]
+    return percentile_interval(estimate, np.array(drawn), clusters, level)
+
+
+def _lengths(differences: Numbers) -> Numbers:
+    """tanh of the standardised differences. The deviation is taken about 0, so that swapping the models changes signs alone."""
+    spread = float(np.sqrt((differences**2).mean()))
+    return np.tanh(differences / spread) if spread else np.zeros(len(differences))
+
+
+def _difficulty(instructions: Sequence[str], difficulties: Mapping[str, float]) -> Numbers:
+    missing = [name for name in instructions if name not in difficulties]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} instructions have no difficulty, such as {missing[0]!r}: give one for each, or none at all"
+        )
+    found = np.array([difficulties[name] for name in instructions], dtype=np.float64)
+    centred: Numbers = found - found.mean()
+    return centred

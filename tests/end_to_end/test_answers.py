@@ -98,6 +98,7 @@ def rows_of(written: list[Path], stage: str) -> list[InstructionRow]:
     return [row for path in parts for row in iterate_rows(path)]
 
 
+@pytest.mark.long
 def test_a_killed_model_server_at_a_new_address_loses_no_row(
     driver: Driver, asked: dict[str, Any], server: StandIn, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_job_that_reached_its_budget_ends_well_with_a_higher_one(driver: Drive
     assert driver.finished(job_id)["state"] == "succeeded"
 
 
+@pytest.mark.long
 def test_stored_answers_are_removed_by_command_and_the_same_job_pays_again(driver: Driver, tmp_path: Path) -> None:
     write_job(tmp_path)
     arguments = ("submit", "job.yaml", "--upload", "own.jsonl", "--watch")
@@ -156,6 +157,7 @@ def test_stored_answers_are_removed_by_command_and_the_same_job_pays_again(drive
     assert driver.simulator_calls() > calls
 
 
+@pytest.mark.long
 def test_acceptance_asks_a_real_provider_within_its_budget_and_audits_what_it_made(
     driver: Driver, tmp_path: Path
 ) -> None:

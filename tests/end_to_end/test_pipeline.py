@@ -138,6 +138,7 @@ def test_with_a_judge_every_row_has_its_matrix_and_pairs_stand_by_it(driver: Dri
     assert "A judge checked each response" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:
     driver.finished(driver.submit(seed=7))
     before = driver.simulator_calls()
@@ -147,7 +148,7 @@ def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:
     assert again["cost_micro_usd"] == 0
 
 
-@pytest.mark.parametrize("victim", ["worker", "controller"])
+@pytest.mark.parametrize("victim", ["worker", pytest.param("controller", marks=pytest.mark.long)])
 def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
     driver.faults(SLOW)
     job_id = driver.submit(seed=100 + len(victim))
@@ -186,6 +187,7 @@ def test_a_cancelled_job_goes_on_after_a_retry(driver: Driver) -> None:
     counts_add_up(driver.finished(job_id))
 
 
+@pytest.mark.long
 def test_an_outage_of_the_teacher_delays_a_job_and_costs_it_no_row(driver: Driver) -> None:
     driver.faults({"default": {"shares": {"server_error": 1.0}}})
     job_id = driver.submit(seed=31)

@@ -46,6 +46,7 @@ def overlaps(rows: list[tuple[Any, ...]]) -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.long
 async def test_trainings_wait_for_each_others_gpus_and_none_shares_one(plane: ControlPlane) -> None:
     plane.start_controller()
     for _ in range(2):
@@ -84,6 +85,7 @@ async def test_a_model_server_on_the_machine_keeps_trainings_from_its_gpu(plane:
     assert plane.value(HELD, "big") == 1
 
 
+@pytest.mark.long
 async def test_the_gpus_of_a_killed_worker_are_free_when_its_lease_has_run_out(plane: ControlPlane) -> None:
     plane.start_controller()
     worker = plane.start_worker()

@@ -82,6 +82,7 @@ async def test_trainings_build_on_each_other_and_register_their_models(plane: Co
     assert config not in report[0]["inputs"]
 
 
+@pytest.mark.long
 async def test_a_training_that_gets_further_with_every_crash_is_not_poisoned(plane: ControlPlane) -> None:
     plane.start_controller()
     plane.start_worker()

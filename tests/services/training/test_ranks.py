@@ -15,7 +15,7 @@ from tests.services.training.rank_program import CASES, STEPS, train
 
 ROOT = Path(__file__).parents[3]
 # Two processes start and import everything; on a busy machine that takes a while.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,7 @@ def test_prompts_and_answers_are_in_no_log(server: ModelProcess) -> None:
         assert word not in said
 
 
+@pytest.mark.long
 def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
     folder = reward_model_folder(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -186,6 +187,7 @@ def test_sigterm_lets_answers_end_and_takes_no_others(folder: Path) -> None:
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.long
 def test_answers_that_outlast_the_grace_are_told_that_they_are_incomplete(folder: Path) -> None:
     with model_process(folder, "--graceful-termination-timeout", "0") as server:
         with httpx2.stream("POST", f"{server.url}/generate_stream", json=LONG, timeout=60) as response:

@@ -117,15 +117,9 @@ async def _compare_facet(
     facet.comparisons = await concurrently(
         [_ask(row, facet, _Task(own, baseline, order, run), parameters, context, usage) for order, run in places]
     )
+    version = PROTOCOLS[parameters.protocol].prompt.version
     facet.provenance.append(
-        provenance_of(
-            context.stage,
-            context.teacher,
-            PROTOCOLS[parameters.protocol].prompt.version,
-            context.spec.seed,
-            parameters.decoding,
-            usage,
-        )
+        provenance_of(context.stage, context.teacher, version, context.spec.seed, parameters.decoding, usage)
     )
 
 

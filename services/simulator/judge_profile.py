@@ -67,7 +67,7 @@ class JudgeProfile(PlanModel):
         default=0.0,
         ge=0,
         le=1,
-        description="share of comparisons in which it prefers the answer that stands first, whatever it says",
+        description="share of comparisons in which it prefers the answer that stands first, whatever they say",
     )
     prose_verdicts: float = Field(
         default=0.0,

@@ -16,4 +16,5 @@ HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
         {protocol.schema_name: protocol.prompt.version for protocol in PROTOCOLS.values()},
         joins=True,
     ),
+    WholeStepHandler(StageKind.EVALUATE, "services.evaluation.reporting.report:run"),
 )

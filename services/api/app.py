@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from services.api import problems
 from services.api.authentication import Gate, check_settings
+from services.api.benches import BenchReader
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
@@ -21,6 +22,7 @@ from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
 from services.api.routes import (
     artifacts,
+    benches,
     cache,
     datasets,
     deployments,
@@ -88,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         deployments,
         launchers,
         profiles,
+        benches,
         taxonomies,
         usage,
         cache,
@@ -125,6 +128,7 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
+            benches=BenchReader(objects),
             models=live_models(settings, configured),
             gateway=Gateway(settings, configured, sessions),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from shared.artifacts.tables import TableWriter
+from shared.artifacts.tables import write_records
 from shared.bench_layout.records import (
     BENCH_COLUMNS,
     BENCH_SCHEMA,
@@ -23,6 +23,9 @@ from shared.domain.errors import InputRefused
 from shared.domain.identifiers import row_id_of
 from shared.domain.rows import InstructionRow
 from shared.sources.readers import BadRecord, detect_format, parquet_columns, read_records
+
+MAXIMUM_LINES = 50_000
+"""Of one file: its items are kept in memory where they are asked or shown, and people review them one by one."""
 
 
 class BenchContents(msgspec.Struct, frozen=True):
@@ -37,15 +40,20 @@ class BenchContents(msgspec.Struct, frozen=True):
         return sum(len(row.facets) for row in self.rows)
 
 
-def write_bench(rows: Iterable[InstructionRow], jsonl: Path, parquet: Path) -> int:
-    """Write all facets of the rows in the layout, both files in the same order; returns how many lines."""
-    with jsonl.open("wb") as lines, TableWriter(parquet, BENCH_SCHEMA) as table:
+def write_bench_lines(path: Path, rows: Iterable[InstructionRow]) -> int:
+    """Write all facets of the rows in the layout as JSON lines; returns how many."""
+    count = 0
+    with path.open("wb") as lines:
         for row in rows:
             for facet in row.facets:
-                record = bench_record(row, facet)
-                lines.write(orjson.dumps(record) + b"\n")
-                table.write(record)
-    return table.rows
+                lines.write(orjson.dumps(bench_record(row, facet)) + b"\n")
+                count += 1
+    return count
+
+
+def write_bench_table(path: Path, rows: Iterable[InstructionRow]) -> int:
+    """Write the same as a Parquet table, in the same order."""
+    return write_records(path, (bench_record(row, facet) for row in rows for facet in row.facets), BENCH_SCHEMA)
 
 
 def read_bench_file(path: Path, title: str, pointer: str) -> BenchContents:
@@ -53,7 +61,7 @@ def read_bench_file(path: Path, title: str, pointer: str) -> BenchContents:
     that name none.
 
     A line that stands before, with the same prompt under the same system message, is a fault `duplicate`. Raises InputRefused at
-    `pointer` for a file that is empty, cannot be read at all, or has other columns.
+    `pointer` for a file that is empty, has more than MAXIMUM_LINES, cannot be read at all, or has other columns.
     """
     file_format = detect_format(path, "auto", pointer)
     if file_format == "parquet":
@@ -65,6 +73,10 @@ def read_bench_file(path: Path, title: str, pointer: str) -> BenchContents:
     lines = 0
     for record in read_records(path, file_format, pointer):
         lines += 1
+        if lines > MAXIMUM_LINES:
+            raise InputRefused(
+                f"the file has more than {MAXIMUM_LINES:,} lines; split it into several benches", pointer
+            )
         if isinstance(record, BadRecord):
             faults.append(record)
             continue

@@ -109,7 +109,9 @@ def _preferences(value: object) -> list[Preference] | BenchFault:
         told = {name: _text(entry.get(name)) for name in PREFERENCE_FIELDS}
         if not (told["preference"].strip() or told["description"].strip()):
             return BenchFault("bad_preferences", f"preference {number} has neither keywords nor a description")
-        preferences.append(Preference(**told, pole=""))
+        preferences.append(
+            Preference(told["dimension"], told["subdimension"], told["preference"], told["description"], pole="")
+        )
     return preferences
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from shared.artifacts.tables import TableWriter, iterate_rows, write_rows
-from shared.bench_layout.files import write_bench
+from shared.bench_layout.files import write_bench_lines, write_bench_table
 from shared.domain.benches import BENCH_FILE, BENCH_ROWS_FILE, BenchRegistration, why_incomplete
 from shared.domain.errors import StepFailed
 from shared.domain.evaluations import RUBRIC
@@ -58,7 +58,8 @@ def run(context: WholeContext) -> WholeResult:
     ledger.check()
     folder = context.output_folder
     write_rows(folder / BENCH_ROWS_FILE, kept)
-    items = write_bench(kept, folder / BENCH_FILE, folder / _TABLE_FILE)
+    items = write_bench_lines(folder / BENCH_FILE, kept)
+    write_bench_table(folder / _TABLE_FILE, kept)
     _write_provenance(folder / _PROVENANCE_FILE, kept)
     outputs = (
         OutputObject(BENCH_ROWS_FILE, folder / BENCH_ROWS_FILE, _PARQUET, len(kept), ROW_SCHEMA_VERSION, kind="table"),

@@ -58,6 +58,11 @@ class BenchRepository:
             raise BenchNotFound(f"no bench {bench_id} in this project")
         return found
 
+    async def of_file(self, project_id: str, file_id: str) -> Bench | None:
+        """The bench that an uploaded file was registered as."""
+        query = sa.select(Bench).where(col(Bench.project_id) == project_id, col(Bench.file_id) == file_id)
+        return (await self._session.execute(query)).scalar_one_or_none()
+
     async def list(self, project_id: str, *, before: str | None = None, limit: int = 50) -> builtins.list[Bench]:
         """Newest first; `before` is the last id of the page before."""
         query = sa.select(Bench).where(col(Bench.project_id) == project_id)

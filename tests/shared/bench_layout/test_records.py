@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.artifacts.tables import iterate_records
-from shared.bench_layout.files import read_bench_file, write_bench
+from shared.bench_layout.files import MAXIMUM_LINES, read_bench_file, write_bench_lines, write_bench_table
 from shared.bench_layout.records import BENCH_COLUMNS, BenchItem, bench_record, read_bench_record
 from shared.domain.benches import BenchFault, why_incomplete
 from shared.domain.errors import InputRefused
@@ -54,9 +54,10 @@ def rows(draw: st.DrawFn) -> list[InstructionRow]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(made=rows(), suffix=st.sampled_from(["jsonl", "parquet"]))
 def test_what_is_written_is_read_back_as_it_was(tmp_path: Path, made: list[InstructionRow], suffix: str) -> None:
-    jsonl, parquet = tmp_path / "bench.jsonl", tmp_path / "bench.parquet"
-    assert write_bench(made, jsonl, parquet) == sum(len(row.facets) for row in made)
-    contents = read_bench_file(tmp_path / f"bench.{suffix}", "a title", "/file")
+    path = tmp_path / f"bench.{suffix}"
+    write = write_bench_lines if suffix == "jsonl" else write_bench_table
+    assert write(path, made) == sum(len(row.facets) for row in made)
+    contents = read_bench_file(path, "a title", "/file")
     assert contents.faults == []
     line = 0
     for row in made:  # a row knows the line that it began at
@@ -66,7 +67,8 @@ def test_what_is_written_is_read_back_as_it_was(tmp_path: Path, made: list[Instr
 
 def test_the_columns_are_those_of_the_released_bench(tmp_path: Path) -> None:
     row = bench_row(0, bench_facet())
-    write_bench([row], tmp_path / "b.jsonl", tmp_path / "b.parquet")
+    write_bench_lines(tmp_path / "b.jsonl", [row])
+    write_bench_table(tmp_path / "b.parquet", [row])
     (line,) = map(orjson.loads, (tmp_path / "b.jsonl").read_bytes().splitlines())
     assert (
         tuple(line) == BENCH_COLUMNS == ("source", "preference_set", "system", "prompt", "reference_answer", "rubrics")
@@ -164,6 +166,13 @@ def test_a_file_of_another_layout_is_refused_whole(tmp_path: Path, content: byte
     pq.write_table(pa.table({"prompt": ["a"]}), path)
     with pytest.raises(InputRefused, match="columns"):
         read_bench_file(path, "other", "/file")
+
+
+def test_a_file_of_more_lines_than_people_review_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(b"{}\n" * (MAXIMUM_LINES + 1))
+    with pytest.raises(InputRefused, match="50,000"):
+        read_bench_file(path, "long", "/file")
 
 
 def test_a_complete_item_lacks_nothing() -> None:

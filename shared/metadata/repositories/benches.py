@@ -1,6 +1,7 @@
 """Benches of projects: what a stage `bench` kept, or an uploaded file, and what people decided about their items."""
 
 import builtins
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -82,6 +83,15 @@ class BenchRepository:
                 set_={"decision": decision, "reason": reason, "decided_at": sa.func.now()},
             )
         )
+
+    async def decided(self, bench_ids: Sequence[str]) -> dict[str, int]:
+        """How many items of each bench somebody has decided about; benches without any are left out."""
+        query = (
+            sa.select(col(BenchReview.bench_id), sa.func.count(sa.distinct(col(BenchReview.item_id))))
+            .where(col(BenchReview.bench_id).in_(bench_ids))
+            .group_by(col(BenchReview.bench_id))
+        )
+        return dict((await self._session.execute(query)).tuples().all())
 
     async def reviews(self, bench_id: str) -> builtins.list[BenchReview]:
         """All decisions, by item and reviewer."""

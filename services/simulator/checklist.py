@@ -158,7 +158,7 @@ def answer_checklist(block: dict[str, Any], seed: int, digest: bytes, profile: J
     obeys = profile.obeys_injections and holds_command(answer)
     items = []
     for number, finding in true_findings(block).items():
-        said = FOLLOWED if obeys else _said(finding.verdict, answer, profile, chance)
+        said = FOLLOWED if obeys else said_verdict(finding.verdict, answer, profile, chance)
         quote = finding.quote if said != VIOLATED else ""
         items.append({"item": number, "verdict": VERDICTS[said], "quote": quote})
     found = [] if obeys else noticed_contradictions(instruction, answer, reference, profile, chance)
@@ -168,7 +168,8 @@ def answer_checklist(block: dict[str, Any], seed: int, digest: bytes, profile: J
     }
 
 
-def _said(truth: int, answer: str, profile: JudgeProfile, chance: Chance) -> int:
+def said_verdict(truth: int, answer: str, profile: JudgeProfile, chance: Chance) -> int:
+    """What a judge says where `truth` is true (positions in `VERDICTS`), errors and taste for length included."""
     drawn, reached = chance.random(), 0.0
     said = truth
     for verdict, share in enumerate(profile.confusion[truth]):

@@ -63,6 +63,19 @@ class JudgeProfile(PlanModel):
         description="share of descriptions, and of system messages, of which it says something else than is true",
     )
 
+    position_bias: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of comparisons in which it prefers the answer that stands first, whatever they say",
+    )
+    prose_verdicts: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of grades, ratings and comparisons that it writes as prose with a tag, though JSON was asked for",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def preset_of_name(cls, value: Any) -> Any:

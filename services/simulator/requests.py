@@ -28,6 +28,12 @@ CLASS_OF_SCHEMA = {
     "message_review": RequestClass.JUDGE,
     "facts_review": RequestClass.JUDGE,
     "choice_reading": RequestClass.JUDGE,
+    "rubrics": RequestClass.JUDGE,
+    "grade": RequestClass.JUDGE,
+    "rating": RequestClass.JUDGE,
+    "comparison_person": RequestClass.JUDGE,
+    "comparison_alpaca_eval": RequestClass.JUDGE,
+    "comparison_arena_hard": RequestClass.JUDGE,
 }
 """Schema name -> class, for callers that send no header."""
 

@@ -3,12 +3,11 @@ writing down who made it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from shared.domain.errors import StepDeferred, StepFailed
-from shared.domain.jobs import SamplingParameters
 from shared.domain.rows import Facet, Provenance, Rejection
 from shared.llm.protocol import (
     Completion,
@@ -64,8 +63,21 @@ def reject(facet: Facet, stage: str, fault: Fault) -> None:
     facet.rejection = Rejection(stage=stage, reason=fault.reason, detail=fault.detail[:MAXIMUM_DETAIL_CHARACTERS])
 
 
+class Sampled(Protocol):
+    """How an answer was decoded, as every stage's parameters say it."""
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+
 def provenance_of(
-    stage: str, model: LanguageModel, prompt_version: str, seed: int, sampling: SamplingParameters, usage: Usage
+    stage: str, model: LanguageModel, prompt_version: str, seed: int, sampling: Sampled, usage: Usage
 ) -> Provenance:
     """Who made a facet's value at `stage`. `seed` is the one of the call whose answer was kept (or of the last one)."""
     return Provenance(

@@ -1,0 +1,106 @@
+"""One call of a judge: structured output first, then the last tag of what it wrote, then a repair; a lost verdict is recorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from services.evaluation.judging.verdicts import Verdict
+from shared.domain.evaluations import JudgeDecoding, VerdictForm
+from shared.llm.protocol import Completion, CompletionRequest, LanguageModel, LanguageModelError, Message
+from shared.llm.structured import NotValid, parse_output, repair_messages, strict_schema
+from shared.stages.facets import Usage
+
+REQUEST_CLASS = "judge"
+LONGEST_FEEDBACK = 4000
+
+
+class FeedbackFirst(BaseModel):
+    """What every judge says before its verdict; the order of the fields is the order in which they are written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    feedback: str
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """What came of one call."""
+
+    verdict: Verdict
+    feedback: str
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One question to a judge. `read_structured` takes the verdict out of a valid `output`, `read_text` out of prose."""
+
+    messages: list[Message]
+    sample_index: str
+    seed: int
+    schema_name: str
+    output: type[FeedbackFirst]
+    read_structured: Callable[[Any], Verdict]
+    read_text: Callable[[str], Verdict]
+
+
+async def ask(
+    model: LanguageModel, question: Question, form: VerdictForm, decoding: JudgeDecoding, usage: Usage
+) -> Ruling:
+    """Ask a judge once, and once more for its JSON where nothing can be read of what it wrote.
+
+    Faults of the verdict: `no_verdict`, `out_of_range`, `content_refused`, `output_truncated`, and the codes of errors that end
+    one call alone (`request_rejected`, `retries_exhausted`). StepDeferred and StepFailed pass through: a provider that is away
+    costs no verdict.
+    """
+    request = CompletionRequest(
+        messages=question.messages,
+        request_class=REQUEST_CLASS,
+        sample_index=question.sample_index,
+        temperature=decoding.temperature,
+        top_p=None if decoding.temperature == 0 or decoding.top_p == 1 else decoding.top_p,
+        max_tokens=decoding.max_tokens,
+        seed=question.seed,
+        schema_name=question.schema_name if form == "structured" else None,
+        schema=strict_schema(question.output) if form == "structured" else None,
+    )
+    try:
+        first = await _complete(model, request, usage)
+        ruling, problem = _read(first, question, form)
+        if problem is None:
+            return ruling
+        repair = msgspec.structs.replace(
+            request,
+            messages=repair_messages(request, first.text, problem),
+            sample_index=f"{request.sample_index}/repair",
+        )
+        return _read(await _complete(model, repair, usage), question, form)[0]
+    except LanguageModelError as error:
+        return Ruling(Verdict(None, error.code), "")
+
+
+async def _complete(model: LanguageModel, request: CompletionRequest, usage: Usage) -> Completion:
+    usage.attempts += 1
+    completion = await model.complete(request)
+    usage.add(completion)
+    return completion
+
+
+def _read(completion: Completion, question: Question, form: VerdictForm) -> tuple[Ruling, str | None]:
+    """What was said, and what is wrong with it where asking again may help."""
+    text = completion.text
+    if completion.refusal is not None or completion.finish_reason == "content_filter":
+        return Ruling(Verdict(None, "content_refused"), ""), None
+    problem: str | None = None
+    if form == "structured":
+        try:
+            said = parse_output(text, question.output)
+        except NotValid as error:
+            problem = str(error)
+        else:
+            return Ruling(question.read_structured(said), said.feedback[:LONGEST_FEEDBACK]), None
+    verdict = question.read_text(text)
+    if verdict.value is None and completion.finish_reason == "length":
+        return Ruling(Verdict(None, "output_truncated"), text[:LONGEST_FEEDBACK]), None
+    if verdict.value is not None:
+        problem = None
+    return Ruling(verdict, text[:LONGEST_FEEDBACK]), problem

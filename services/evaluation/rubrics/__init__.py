@@ -1,0 +1,1 @@
+"""The row stage `rubric`: how an answer will be graded on each preference."""

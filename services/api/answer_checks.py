@@ -152,7 +152,8 @@ async def _bench_questions(
             f"the review of bench {bench_id} dropped all of its items: nothing is left to ask", "/questions/bench"
         )
     share = 1.0 if maximum_rows is None else min(1.0, maximum_rows / rows)
-    questions = Questions(max(1, round(len(lengths) * share)), sum(lengths) / len(lengths))
+    count = max(1, round(len(lengths) * share))
+    questions = Questions(count, sum(lengths) / len(lengths), len(lengths) / rows)
     return questions, job is not None and job.teacher_is_simulator
 
 

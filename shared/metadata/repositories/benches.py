@@ -87,11 +87,11 @@ class BenchRepository:
     async def decided(self, bench_ids: Sequence[str]) -> dict[str, int]:
         """How many items of each bench somebody has decided about; benches without any are left out."""
         query = (
-            sa.select(col(BenchReview.bench_id), sa.func.count(sa.distinct(col(BenchReview.item_id))))
+            sa.select(col(BenchReview.bench_id), sa.func.count(sa.distinct(col(BenchReview.item_id))).label("decided"))
             .where(col(BenchReview.bench_id).in_(bench_ids))
             .group_by(col(BenchReview.bench_id))
         )
-        return dict((await self._session.execute(query)).tuples().all())
+        return {row.bench_id: row.decided for row in await self._session.execute(query)}
 
     async def reviews(self, bench_id: str) -> builtins.list[BenchReview]:
         """All decisions, by item and reviewer."""

@@ -94,6 +94,10 @@ async def test_several_reviewers_decide_by_majority_and_the_last_word_of_each_co
         {"reviewer": "cy", "kept": 1, "dropped": 1, "undecided": 1},
     ]
 
+    page = await client.get("/benches")
+    (shown,) = [row for row in page.text.split("<tr>") if bench in row]
+    assert '<td class="number">2</td>' in shown.split('<td class="number">2</td>', 1)[1]  # instructions, then reviewed
+
     async def items(**query: Any) -> list[str]:
         page = (await client.get(f"/v1/benches/{bench}/items", params=query)).json()
         assert page["items_total"] == 3

@@ -1,12 +1,15 @@
 """Evaluations over HTTP: a short body becomes a job, and what the job's last stage made is read back."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import orjson
 import pytest
+import yaml
 
+from services.api.evaluation_views import EvaluationRequest
 from services.api.state import ApiState
 from shared.domain.jobs import JobSpec
 from shared.metadata.repositories.jobs import JobRepository
@@ -19,6 +22,7 @@ MODEL = {"provider": "simulator", "model": "simulator-large"}
 JANUS: dict[str, Any] = {"name": "janus", "candidate": MODEL, "decoding": {"repetition_penalty": None}}
 SMALL = {**JANUS, "name": "small", "candidate": {"provider": "simulator", "model": "simulator-small"}}
 ABSOLUTE = {"absolute": {"runs": 2}}
+PAGE = Path(__file__).parents[3] / "docs" / "benches.md"
 ROWS = [bench_row(0, bench_facet(0), bench_facet(1)), bench_row(1, bench_facet(0))]
 
 
@@ -160,3 +164,13 @@ async def test_an_evaluation_is_listed_and_shows_its_figures_once_they_are_there
     lost = await state.objects.close()
     assert lost is None
     assert_problem(await client.get(f"/v1/evaluations/{job.id}"), 410)
+
+
+def test_the_specs_that_the_documentation_shows_are_taken() -> None:
+    job, evaluation = (
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    )
+    assert JobSpec.model_validate(job).bench is not None
+    spec = EvaluationRequest.model_validate(evaluation).spec()
+    assert spec.evaluate is not None
+    assert spec.asked.bench == evaluation["bench"]

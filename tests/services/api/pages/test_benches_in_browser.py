@@ -86,8 +86,9 @@ def test_a_second_reviewer_sees_what_others_said_only_on_request(
     expect(page.get_by_text("off topic")).to_be_hidden()
     page.get_by_text("What others decided").click()
     expect(page.get_by_text("off topic")).to_be_visible()
-    page.get_by_text("Does the answer show brevity?").first.click()
     expect(page.get_by_text("brevity, level 5").first).to_be_visible()
+    page.get_by_text("Does the answer show brevity?").first.click()
+    expect(page.get_by_text("brevity, level 5").first).to_be_hidden()
     page.get_by_role("button", name="Next").click()
     _heading(page, "Item 2 of 3")
 

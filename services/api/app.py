@@ -21,6 +21,7 @@ from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
 from services.api.routes import (
+    annotations,
     artifacts,
     benches,
     cache,
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         profiles,
         benches,
         evaluations,
+        annotations,
         taxonomies,
         usage,
         cache,

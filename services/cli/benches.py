@@ -102,9 +102,8 @@ def export(
     folder = out or Path("out") / bench_id
     client = ApiClient()
     bench, reviews = folder / f"bench.{file_format}", folder / "reviews.jsonl"
-    query = f"?layout=multifaceted_bench&format={quote(file_format, safe='')}"
-    client.download(_path(bench_id, "export") + query, bench, None)
-    client.download(_path(bench_id, "reviews"), reviews, None)
+    client.save(_path(bench_id, "export"), bench, layout="multifaceted_bench", format=file_format)
+    client.save(_path(bench_id, "reviews"), reviews)
     _console.print(f"{bench.name} and {reviews.name} in {escape(str(folder))}", highlight=False)
 
 

@@ -68,15 +68,26 @@ class ApiClient:
         record: dict[str, Any] = self._post("/v1/taxonomies", content, {"content-type": "application/yaml"})
         return record
 
-    def download(self, path: str, target: Path, expected_sha256: str | None) -> None:
-        """Stream to `target`, which appears only when it is whole and its sha256 is the expected one; None for what the api makes
-        on request, whose sha256 nobody knows before."""
+    def save(self, path: str, target: Path, **query: str | int) -> None:
+        """Write what a route answers with to `target`. Raises MultifacetError where it cannot be written."""
+        with self._told():
+            answer = self._http.get(path, params=query)
+            if not answer.is_success:
+                self._json(answer)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(answer.content)
+        except OSError as error:
+            raise MultifacetError(f"{target} cannot be written: {error.strerror}; choose another file") from error
+
+    def download(self, path: str, target: Path, expected_sha256: str) -> None:
+        """Stream to `target`, which appears only when its sha256 is the expected one."""
         try:
             self._download(path, target, expected_sha256)
         except OSError as error:
             raise MultifacetError(f"{target} cannot be written: {error.strerror}; choose another folder") from error
 
-    def _download(self, path: str, target: Path, expected_sha256: str | None) -> None:
+    def _download(self, path: str, target: Path, expected_sha256: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.part")
         digest = sha256()
@@ -88,7 +99,7 @@ class ApiClient:
                 for chunk in response.iter_bytes(1 << 20):
                     digest.update(chunk)
                     sink.write(chunk)
-        if expected_sha256 is not None and digest.hexdigest() != expected_sha256:
+        if digest.hexdigest() != expected_sha256:
             unfinished.unlink()
             raise MultifacetError(f"{path} arrived with another sha256 than on record: download it again")
         unfinished.replace(target)

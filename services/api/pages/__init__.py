@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from services.api.pages.annotations import router as annotations_router
 from services.api.pages.benches import router as benches_router
 from services.api.pages.deployments import router as deployments_router
 from services.api.pages.explorer import router as explorer_router
@@ -32,6 +33,7 @@ def mount_pages(app: FastAPI) -> None:
         deployments_router,
         profiles_router,
         benches_router,
+        annotations_router,
         try_router,
     ):
         app.include_router(router, include_in_schema=False)

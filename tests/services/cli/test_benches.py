@@ -39,7 +39,7 @@ DROPPED = {
 
 class _Client:
     sent: tuple[str, Any] = ("", None)
-    fetched: list[str]
+    fetched: list[tuple[str, dict[str, Any]]]
 
     def __init__(self) -> None:
         type(self).fetched = []
@@ -57,9 +57,8 @@ class _Client:
         type(self).sent = (path, body)
         return BENCH
 
-    def download(self, path: str, target: Path, expected_sha256: str | None) -> None:
-        assert expected_sha256 is None
-        self.fetched.append(path)
+    def save(self, path: str, target: Path, **query: Any) -> None:
+        self.fetched.append((path, query))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path)
 
@@ -110,7 +109,7 @@ def test_an_export_has_the_bench_and_the_decisions_beside_it(output: StringIO, t
     run("export", "bench_1", "--out", str(tmp_path / "to"), "--format", "parquet")
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["bench.parquet", "reviews.jsonl"]
     assert _Client.fetched == [
-        "/v1/benches/bench_1/export?layout=multifaceted_bench&format=parquet",
-        "/v1/benches/bench_1/reviews",
+        ("/v1/benches/bench_1/export", {"layout": "multifaceted_bench", "format": "parquet"}),
+        ("/v1/benches/bench_1/reviews", {}),
     ]
     assert "bench.parquet and reviews.jsonl" in output.getvalue()

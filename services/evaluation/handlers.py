@@ -17,4 +17,5 @@ HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
         {protocol.schema_name: protocol.prompt.version for protocol in PROTOCOLS.values()},
         joins=True,
     ),
+    WholeStepHandler(StageKind.EVALUATE, "services.evaluation.reporting.report:run"),
 )

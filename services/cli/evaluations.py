@@ -110,10 +110,11 @@ def print_evaluation(view: dict[str, Any], to: Console) -> None:
         to.print(stages)
         return
     board = leaderboard(evaluation)
-    table = Table("candidate", *(Column(column.title.lower(), justify="right") for column in board.columns))
-    for row in board.rows:
-        cells = (f"{cell.estimate}\n{cell.interval}".rstrip() for cell in row.cells)
-        table.add_row(escape(row.name), *cells)
+    table = Table("", *(Column(escape(row.name), justify="right") for row in board.rows))
+    for number, column in enumerate(board.columns):
+        cells = (row.cells[number] for row in board.rows)
+        told = (f"{cell.estimate} ({cell.interval})" if cell.interval else cell.estimate for cell in cells)
+        table.add_row(column.title, *told)
     to.print(table)
     for who, cell, sure in differences(evaluation):
         to.print(

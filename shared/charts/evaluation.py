@@ -82,7 +82,7 @@ def dimension_radar(series: Sequence[Mapping[str, Any]], scale: tuple[float, flo
         )
     layout = base_layout(
         400,
-        margin={"l": 70, "r": 70, "t": 40, "b": 40},
+        margin={"l": 130, "r": 130, "t": 40, "b": 40},
         polar={
             "bgcolor": "rgba(0,0,0,0)",
             "radialaxis": {"range": list(scale), "gridcolor": GRID, "angle": 90, "tickangle": 90},

@@ -117,7 +117,7 @@ def evaluation_charts(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
     graded = [one for one in candidates if "absolute" in one and one["absolute"]["items_scored"]]
     found: dict[str, Figure] = {}
     for part in ("dimensions", "sources", "levels"):
-        series = [{"name": one["name"], "values": one["absolute"][part]} for one in graded]
+        series = [{"name": one["name"], "values": _named(one["absolute"][part])} for one in graded]
         if any(len(line["values"]) > 1 for line in series) or (part == "dimensions" and graded):
             found[part] = interval_dots(series, "score, 1 to 5", scale=(LOWEST - _AROUND, HIGHEST + _AROUND))
         if part == "dimensions" and any(len(line["values"]) > 2 for line in series):
@@ -137,6 +137,11 @@ def evaluation_charts(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
     return found
 
 
+def _named(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """With a word for what has no name: the level of a row that no split looked at."""
+    return [one if one["name"] else {**one, "name": "none"} for one in values]
+
+
 CHART_TITLES = {
     "dimensions": "Score by dimension",
     "radar": "Dimensions at a glance",
@@ -149,7 +154,7 @@ CHART_TITLES = {
 
 
 def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """What their figures rest on that two evaluations did differently, in words; nothing where they can be compared as they are."""
+    """What two evaluations did differently that figures rest on, in words; nothing where they can be compared as they are."""
     found = []
     for title, path in (
         ("the judge", ("judge",)),

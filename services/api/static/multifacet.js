@@ -34,7 +34,10 @@ function inColoursOfPage(layout) {
   for (const axis of [layout.xaxis, layout.yaxis]) {
     if (!axis) continue;
     axis.gridcolor = colour("--line");
-    if (axis.title) axis.title.font.color = colour("--muted");
+    if (axis.title) axis.title.font = { ...axis.title.font, color: colour("--muted") };
+  }
+  for (const axis of [layout.polar?.radialaxis, layout.polar?.angularaxis]) {
+    if (axis) Object.assign(axis, { color: colour("--ink"), gridcolor: colour("--line") });
   }
 }
 

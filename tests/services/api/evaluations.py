@@ -6,6 +6,7 @@ from typing import Any
 
 from services.api.state import ApiState
 from services.evaluation.reporting.report import run
+from shared.domain.jobs import JobSpec
 from shared.domain.states import StageState
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Job
@@ -27,7 +28,13 @@ async def finished_evaluation(
     """One whose figures are there: `tuned` is graded 4 on its own rubrics and 2 on others', `base` 3 and 3. The verdicts on the
     first `lost` of six instructions are lost."""
     job = await stored_evaluation(state, name, **changes)
-    spec = spec_of(EVALUATE, **{"name": name, **changes})
+    await finish_evaluation(state, folder, job, lost=lost)
+    return job
+
+
+async def finish_evaluation(state: ApiState, folder: Path, job: Job, *, lost: int = 0) -> None:
+    """Store the figures of a job that evaluates, and end it."""
+    spec = JobSpec.model_validate(job.spec)
     folder = folder / job.id
     folder.mkdir()
     rows = {
@@ -50,4 +57,3 @@ async def finished_evaluation(
         stage = next(stage for stage in stages_of if stage.name == "evaluate")
         stage.state, stage.summary = StageState.SUCCEEDED.value, result.summary
     await end_job(state, job.id)
-    return job

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from shared.settings import Settings
-from tests.services.api.evaluations import finished_evaluation
+from tests.services.api.evaluations import finish_evaluation, finished_evaluation, stored_evaluation
 from tests.services.api.pages.browsing import logged_in, on_a_thread
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -37,6 +37,17 @@ def test_charts_are_drawn_and_another_evaluation_is_chosen_beside(
     page.wait_for_url(f"**/evaluations/{first}?beside={second}")
     expect(page.locator(".leaderboard")).to_have_count(2)
     expect(page.locator(".js-plotly-plot")).to_have_count(2 * charts)
+
+
+def test_the_figures_appear_by_themselves_when_the_job_ends(
+    page: Page, browser_settings: Settings, tmp_path: Path
+) -> None:
+    job = on_a_thread(browser_settings, stored_evaluation)
+    page.goto(f"/evaluations/{job.id}")
+    expect(page.locator("#live")).to_contain_text("The figures come when every verdict is in")
+    on_a_thread(browser_settings, lambda state: finish_evaluation(state, tmp_path, job))
+    expect(page.locator(".leaderboard")).to_contain_text("tuned", timeout=15_000)
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
 
 
 def test_the_pages_of_evaluations_fit_a_phone(page: Page, browser_settings: Settings, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.answers import AnswerParameters
 from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused
+from shared.domain.evaluations import TAKE_PREFIX
 from shared.domain.jobs import JobSpec, ModelChoice, Source
 from shared.domain.ledger import Ledger
 from shared.llm.estimate import Questions
@@ -23,6 +24,7 @@ from shared.stages.answer_inputs import (
     check_models,
     dropped_items,
     find_bench_of_questions,
+    find_file_of_answers,
     find_file_of_questions,
     find_job_of_questions,
     stages_asked_of,
@@ -55,6 +57,8 @@ async def check_answers(
         for number, answer in enumerate(spec.answer):
             pointer = f"/answer/{number}"
             await check_models(session, project_id, answer, pointer)
+            if answer.candidate.file is not None:
+                await find_file_of_answers(session, project_id, spec, TAKE_PREFIX + answer.name)
             model = await _provider_model(state, session, project_id, answer, pointer)
             models.append(model)
             if model is not None:

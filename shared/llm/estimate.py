@@ -210,6 +210,8 @@ async def estimate_job(
         )
     if questions is not None:
         for answer, answering in zip(spec.answer, questions.models, strict=True):
+            if answer.candidate.exists:
+                continue  # nobody is asked
             stages.append(await _estimate_answers(session, project_id, answer, answering, questions))
         for expected_calls in evaluation_calls(spec, questions.count, questions.people, questions.characters):
             stages.append(await _estimate_evaluation(session, project_id, expected_calls, providers))

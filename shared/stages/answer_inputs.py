@@ -20,7 +20,7 @@ from shared.domain.answers import (
 from shared.domain.benches import BENCH_ROWS_FILE, Outcome, outcomes
 from shared.domain.deployments import ServerOptions, ServingModel
 from shared.domain.errors import InputRefused
-from shared.domain.evaluations import BENCH
+from shared.domain.evaluations import BENCH, subject_of
 from shared.domain.jobs import JobSpec
 from shared.domain.plan import asked_stages, plan_until
 from shared.domain.states import JobState
@@ -95,6 +95,21 @@ async def find_file_of_questions(session: AsyncSession, project_id: str, asked: 
             f"there is no uploaded file {asked.file!r}; POST it to /v1/files and set the id it returns, or write "
             "upload:<file name> and give `multifacet submit` its path by --upload",
             "/questions/file",
+        )
+    return file
+
+
+async def find_file_of_answers(session: AsyncSession, project_id: str, spec: JobSpec, stage: str) -> UploadedFile:
+    """The upload that holds the answers of a stage `take-…`. Raises InputRefused at the candidate's `file`."""
+    names = [answer.name for answer in spec.answer]
+    number = names.index(subject_of(stage))
+    file_id = spec.answer[number].candidate.file or ""
+    file = await FileRepository(session).get(project_id, file_id)
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {file_id!r} of answers; POST it to /v1/files and set the id it returns, or write "
+            "upload:<file name> and give `multifacet submit` its path by --upload",
+            f"/answer/{number}/candidate/file",
         )
     return file
 

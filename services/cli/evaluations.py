@@ -50,7 +50,7 @@ def list_evaluations(limit: Annotated[int, typer.Option(min=1, max=200, help="ho
         )
     _console.print(table)
     if not table.row_count:
-        _console.print("nothing was evaluated yet; docs/evaluation.md says how it is done")
+        _console.print("nothing was evaluated yet; docs/evaluations.md says how it is done")
 
 
 @app.command()

@@ -244,6 +244,19 @@ def audit(
     run_audit(files, benchmark or [], out, as_json, console)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="an evaluation.json, a folder that holds one, or the id of a job")],
+    second: Annotated[str, typer.Argument(help="another")],
+    force: Annotated[bool, typer.Option(help="compare the items that both have, though the benches differ")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Two evaluations side by side: what differs, and how sure that is."""
+    from services.cli.compare import run_compare  # its statistics take a second to import
+
+    run_compare(first, second, console, force=force, as_json=as_json)
+
+
 @app.command("purge-cache")
 def purge_cache() -> None:
     """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""

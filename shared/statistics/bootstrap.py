@@ -31,7 +31,9 @@ _BLOCK_DRAWS = 2_000_000
 
 def cluster_draws(clusters: int, rounds: int, seed: int = SEED) -> Iterator[Numbers]:
     """How often each cluster is drawn in each round: blocks of rounds x clusters, `rounds` rows in all. The same arguments give
-    the same draws."""
+    the same draws. Raises ValueError for fewer rounds than 1."""
+    if rounds < 1:
+        raise ValueError(f"{rounds} rounds of the bootstrap give no interval; take 100 at least")
     generator = np.random.default_rng((seed, clusters))
     left = rounds
     while left:

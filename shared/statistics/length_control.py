@@ -9,8 +9,17 @@ the instruction's difficulty, where one is given. It is fitted to the preference
 maximum likelihood; the rate is the mean prediction over all pairs with the length term set to 0. Comparing two models the other
 way round gives 1 minus the rate, and a model compared with itself one half.
 
-The released code fits the difficulties themselves over all models of its leaderboard first and keeps them fixed; here they are
-given, or left out where there are none. It weighs its penalty by cross validation; here it is weak and fixed.
+What the released code (alpaca_eval, `length_controlled_v1`) does otherwise:
+
+- it knows the difficulty of its own 805 instructions, fitted over all models of its leaderboard beforehand and kept fixed; here a
+  difficulty is given for each instruction, or the term is left out;
+- its penalty is L1, its strength found by cross validation; here it is L2, weak and fixed (`PENALTY`);
+- it adds, with a fifth of the weight, comparisons of the baseline with wordy and terse versions of itself, which tie the length
+  term to what length does to one and the same model; here the pairs of the two models alone are fitted;
+- lengths are characters there, words here, and sd is taken about the mean there, about 0 here, which is what makes it symmetric.
+
+So the two agree in what they ask, not in decimals. Where the difference of the lengths is the same in every pair, length and
+model cannot be told apart: the result then has no estimate and the method `length_confounded`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +48,7 @@ def length_controlled_win_rate(
 
     `battles` need `first_words` and `second_words`; `difficulties` is a number per instruction (the higher, the better for the
     first model), centred here. Where the lengths never differ the rate is that of the same model without its length term.
+    `rounds` are of the bootstrap, which fits the model anew to whole instructions drawn with replacement.
     Raises ValueError where an instruction has no difficulty though others have.
     """
     pairs = pair_outcomes(battles)
@@ -52,6 +62,8 @@ def length_controlled_win_rate(
     if difficulties is not None:
         features.append(_difficulty([pair.instruction for pair in pairs], difficulties))
     matrix = np.stack(features, axis=1)
+    if matrix[0, 1] and np.ptp(matrix[:, 1]) <= _ROUNDING:
+        return Interval(None, None, None, level, len({pair.instruction for pair in pairs}), "length_confounded")
     equal = matrix.copy()
     equal[:, 1] = 0.0
     codes, clusters = cluster_codes([pair.instruction for pair in pairs])
@@ -63,6 +75,9 @@ def length_controlled_win_rate(
     estimate, fitted = rate(np.ones(len(pairs)), None)
     drawn = [rate(counts[codes], fitted)[0] for draws in cluster_draws(clusters, rounds, seed) for counts in draws]
     return percentile_interval(estimate, np.array(drawn), clusters, level)
+
+
+_ROUNDING = 1e-12
 
 
 def _lengths(differences: Numbers) -> Numbers:

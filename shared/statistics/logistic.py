@@ -11,7 +11,8 @@ from shared.statistics.intervals import Numbers
 
 _STEPS = 50
 _CLOSE = 1e-9
-_LARGEST_STEP = 5.0
+_HALVINGS = 40
+_ROUNDING = 1e-13
 
 
 def fit_logistic(
@@ -20,18 +21,33 @@ def fit_logistic(
     """Coefficients that maximise the weighted log-likelihood minus penalty / 2 times their squares.
 
     `features`: n x k; `outcomes`: n shares from 0 to 1; `weights`: n numbers, not negative; `start`: k coefficients to begin at.
-    Newton's method (iteratively reweighted least squares); a penalty above 0 keeps the coefficients of separable data finite.
+    Newton's method (iteratively reweighted least squares), a step being halved until it loses nothing; a penalty above 0 keeps
+    the coefficients of separable data finite.
     """
     found = np.zeros(features.shape[1]) if start is None else start.copy()
     kept = weights > 0
     features, outcomes, weights = features[kept], outcomes[kept], weights[kept]
+
+    def gained(coefficients: Numbers, logits: Numbers) -> float:
+        likelihood = weights @ (outcomes * logits - np.logaddexp(0.0, logits))
+        return float(likelihood - penalty / 2 * (coefficients @ coefficients))
+
+    logits = features @ found
+    reached = gained(found, logits)
     for _ in range(_STEPS):
-        predicted = expit(features @ found)
+        predicted = expit(logits)
         gradient = features.T @ (weights * (outcomes - predicted)) - penalty * found
         curvature = (features * (weights * predicted * (1 - predicted))[:, None]).T @ features
         step = np.linalg.solve(curvature + penalty * np.eye(len(found)), gradient)
-        largest = float(np.abs(step).max())
-        found = found + (step if largest <= _LARGEST_STEP else step * (_LARGEST_STEP / largest))
-        if largest < _CLOSE:
+        for _ in range(_HALVINGS):
+            nearer = features @ (found + step)
+            value = gained(found + step, nearer)
+            if value >= reached - _ROUNDING * abs(reached):
+                break
+            step = step / 2
+        else:
+            break
+        found, logits, reached = found + step, nearer, value
+        if float(np.abs(step).max(initial=0.0)) < _CLOSE:
             break
     return found

@@ -18,8 +18,10 @@ What the released code (alpaca_eval, `length_controlled_v1`) does otherwise:
   term to what length does to one and the same model; here the pairs of the two models alone are fitted;
 - lengths are characters there, words here, and sd is taken about the mean there, about 0 here, which is what makes it symmetric.
 
-So the two agree in what they ask, not in decimals. Where the difference of the lengths is the same in every pair, length and
-model cannot be told apart: the result then has no estimate and the method `length_confounded`.
+So the two agree in what they ask, not in decimals. What data cannot tell is said in the method: where the difference of the
+lengths is the same in every pair, length and model cannot be told apart, and there is no estimate (`length_confounded`). Where
+length and model tell every verdict, as with a judge who always takes the longer answer, many rates fit equally well: penalties
+then leave to length what length can explain, and the estimate has no interval (`length_separated`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +34,8 @@ from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers, cluster_
 from shared.statistics.logistic import fit_logistic
 from shared.statistics.pairwise import Battle, pair_outcomes
 
-PENALTY = 1e-2
-"""Of the squared coefficients, beside a likelihood summed over pairs: it matters only where one model wins everything."""
+PENALTY, LENGTH_PENALTY = 1e-2, 1e-5
+"""Of the squared coefficients, beside a likelihood summed over pairs: they matter only where something tells every verdict."""
 
 
 def length_controlled_win_rate(
@@ -68,11 +70,16 @@ def length_controlled_win_rate(
     equal[:, 1] = 0.0
     codes, clusters = cluster_codes([pair.instruction for pair in pairs])
 
+    penalties = np.full(matrix.shape[1], PENALTY)
+    penalties[1] = LENGTH_PENALTY
+
     def rate(weights: Numbers, start: Numbers | None) -> tuple[float, Numbers]:
-        found = fit_logistic(matrix, outcomes, weights, PENALTY, start)
+        found = fit_logistic(matrix, outcomes, weights, penalties, start)
         return float((expit(equal @ found) * weights).sum() / weights.sum()), found
 
     estimate, fitted = rate(np.ones(len(pairs)), None)
+    if np.isin(outcomes, (0.0, 1.0)).all() and np.abs(expit(matrix @ fitted) - outcomes).max() < 0.5:
+        return Interval(estimate, None, None, level, clusters, "length_separated")
     drawn = [rate(counts[codes], fitted)[0] for draws in cluster_draws(clusters, rounds, seed) for counts in draws]
     return percentile_interval(estimate, np.array(drawn), clusters, level)
 

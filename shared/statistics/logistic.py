@@ -16,9 +16,9 @@ _ROUNDING = 1e-13
 
 
 def fit_logistic(
-    features: Numbers, outcomes: Numbers, weights: Numbers, penalty: float, start: Numbers | None = None
+    features: Numbers, outcomes: Numbers, weights: Numbers, penalty: float | Numbers, start: Numbers | None = None
 ) -> Numbers:
-    """Coefficients that maximise the weighted log-likelihood minus penalty / 2 times their squares.
+    """Coefficients that maximise the weighted log-likelihood minus penalty / 2 times their squares; k penalties, or one for all.
 
     `features`: n x k; `outcomes`: n shares from 0 to 1; `weights`: n numbers, not negative; `start`: k coefficients to begin at.
     Newton's method (iteratively reweighted least squares), a step being halved until it loses nothing; a penalty above 0 keeps
@@ -30,7 +30,7 @@ def fit_logistic(
 
     def gained(coefficients: Numbers, logits: Numbers) -> float:
         likelihood = weights @ (outcomes * logits - np.logaddexp(0.0, logits))
-        return float(likelihood - penalty / 2 * (coefficients @ coefficients))
+        return float(likelihood - (penalty * coefficients) @ coefficients / 2)
 
     logits = features @ found
     reached = gained(found, logits)
@@ -38,7 +38,7 @@ def fit_logistic(
         predicted = expit(logits)
         gradient = features.T @ (weights * (outcomes - predicted)) - penalty * found
         curvature = (features * (weights * predicted * (1 - predicted))[:, None]).T @ features
-        step = np.linalg.solve(curvature + penalty * np.eye(len(found)), gradient)
+        step = np.linalg.solve(curvature + np.diag(np.broadcast_to(penalty, found.shape)), gradient)
         for _ in range(_HALVINGS):
             nearer = features @ (found + step)
             value = gained(found + step, nearer)

@@ -44,7 +44,7 @@ async def check_answers(
 
     Raises InputRefused with the pointer of what is not there or cannot do what is asked.
     """
-    if not spec.answer:
+    if not spec.answer and spec.bench is None:
         return CheckedAnswers()
     simulated = False
     models: list[ResolvedModel | None] = []
@@ -112,12 +112,13 @@ async def _questions(
         made = JobSpec.model_validate(job.spec)
         count = _of_split(ledger.rows_out, spec, made)
         facets = ledger.facets_out / ledger.rows_out if ledger.facets_out and ledger.rows_out else 1.0
-        return Questions(round(count * facets), instruction_characters + _SYSTEM_CHARACTERS), job.teacher_is_simulator
+        questions = Questions(round(count * facets), instruction_characters + _SYSTEM_CHARACTERS, facets)
+        return questions, job.teacher_is_simulator
     count = _of_split(rows, spec, spec)
     plain = spec.stop_after == "curate"
     facets = 1 if plain else spec.augment.sets_per_instruction
     characters = instruction_characters + (0 if plain else _SYSTEM_CHARACTERS)
-    return Questions(count * facets, characters), False
+    return Questions(count * facets, characters, facets), False
 
 
 def _of_split(rows: int, spec: JobSpec, made: JobSpec) -> int:

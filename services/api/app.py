@@ -20,6 +20,7 @@ from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
 from services.api.routes import (
+    annotations,
     artifacts,
     cache,
     datasets,
@@ -88,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         deployments,
         launchers,
         profiles,
+        annotations,
         taxonomies,
         usage,
         cache,

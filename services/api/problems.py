@@ -19,6 +19,7 @@ from starlette.routing import Match
 
 from services.api.gateway.errors import error_body, is_live_path, kind_of
 from shared.artifacts.protocol import ObjectNotFound
+from shared.domain.annotations import AnnotationTaskNotFound
 from shared.domain.deployments import DeploymentConflict, DeploymentNotFound
 from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.profiles import ProfileNotFound
@@ -129,7 +130,7 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound):
+    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound | AnnotationTaskNotFound):
         return Problem(404, "not_found", str(error))
     if isinstance(error, JobConflict | ProfileExists | DeploymentConflict):
         return Problem(409, error.code, str(error))

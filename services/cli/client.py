@@ -68,6 +68,18 @@ class ApiClient:
         record: dict[str, Any] = self._post("/v1/taxonomies", content, {"content-type": "application/yaml"})
         return record
 
+    def save(self, path: str, target: Path, **query: str | int) -> None:
+        """Write what a route answers with to `target`. Raises MultifacetError where it cannot be written."""
+        with self._told():
+            answer = self._http.get(path, params=query)
+            if not answer.is_success:
+                self._json(answer)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(answer.content)
+        except OSError as error:
+            raise MultifacetError(f"{target} cannot be written: {error.strerror}; choose another file") from error
+
     def download(self, path: str, target: Path, expected_sha256: str) -> None:
         """Stream to `target`, which appears only when its sha256 is the expected one."""
         try:

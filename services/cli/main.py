@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import deployments, models, profiles
+from services.cli import annotations, deployments, models, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -35,6 +35,7 @@ console = Console(soft_wrap=True)
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(annotations.app, name="annotations")
 app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]

@@ -19,6 +19,7 @@ from shared.domain.jobs import AugmentParameters, JobSpec, ModelChoice, Sampling
 from shared.domain.no_system import no_system_probability
 from shared.domain.plan import COLLECTION_ROW_STAGES, plan_of
 from shared.domain.taxonomy import Taxonomy
+from shared.llm.estimate_evaluation import ANSWER_CHARACTERS, ExpectedCalls, evaluation_calls
 from shared.llm.prices import cost_micro_usd
 from shared.llm.providers import Providers, ResolvedModel
 from shared.llm.servers.resolved import DEPLOYMENT_PROVIDER
@@ -74,12 +75,10 @@ class Questions(msgspec.Struct, frozen=True):
 
     count: int = 0
     characters: float = 0.0
+    people: float = 1.0
+    """Facets of one instruction, on average."""
     models: tuple[ResolvedModel | None, ...] = ()
     """Who answers, for each answer stage; None for a model that the job deploys itself."""
-
-
-ANSWER_CHARACTERS = 1200
-"""Of a candidate's answer, before any usage is known."""
 
 
 class _Expectation(msgspec.Struct, frozen=True):
@@ -212,6 +211,8 @@ async def estimate_job(
     if questions is not None:
         for answer, answering in zip(spec.answer, questions.models, strict=True):
             stages.append(await _estimate_answers(session, project_id, answer, answering, questions))
+        for expected_calls in evaluation_calls(spec, questions.count, questions.people, questions.characters):
+            stages.append(await _estimate_evaluation(session, project_id, expected_calls, providers))
     costs = [stage.cost_micro_usd for stage in stages]
     return Estimate(
         calls=sum(stage.calls for stage in stages),
@@ -252,6 +253,26 @@ async def _estimate_answers(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         cost_micro_usd=0 if model is None else cost_micro_usd(model, prompt_tokens, completion_tokens),
+        learned=False,
+    )
+
+
+async def _estimate_evaluation(
+    session: AsyncSession, project_id: str, expected: ExpectedCalls, providers: Providers
+) -> StageEstimate:
+    model = providers.require(expected.choice, expected.pointer)
+    per_token = await _characters_per_token(session, project_id, expected.choice)
+    prompt_tokens = round(expected.calls * expected.prompt_characters / per_token)
+    completion_tokens = round(expected.calls * expected.completion_characters / per_token)
+    return StageEstimate(
+        stage=expected.stage,
+        request_class="judge",
+        provider=expected.choice.provider,
+        model=expected.choice.model,
+        calls=round(expected.calls),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cost_micro_usd=cost_micro_usd(model, prompt_tokens, completion_tokens),
         learned=False,
     )
 

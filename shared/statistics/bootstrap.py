@@ -114,6 +114,40 @@ def bootstrap_difference(
     return percentile_interval(estimate, np.concatenate(differences), count, level)
 
 
+def bootstrap_correlation(
+    first: Values,
+    second: Values,
+    clusters: Clusters,
+    *,
+    rounds: int = ROUNDS,
+    level: float = LEVEL,
+    seed: int = SEED,
+) -> Interval:
+    """Pearson's correlation of two figures of the same observations, from -1 to 1. Where one of the two never changes there is
+    none (`no_variation`). Raises as `bootstrap_means` does."""
+    require_level(level)
+    x, codes, count = _observed(first, clusters)
+    y, _, _ = _observed(second, clusters)
+    if not len(x):
+        return Interval(None, None, None, level, 0, "nothing")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Interval(None, None, None, level, count, "no_variation")
+    # Centred first: what is summed is then of one size with what is left of it.
+    x, y = x - x.mean(), y - y.mean()
+    moments = np.stack(
+        [np.bincount(codes, one, minlength=count) for one in (np.ones(len(x)), x, y, x * x, y * y, x * y)], axis=1
+    )
+
+    def correlation(sums: Numbers) -> Numbers:
+        n, sx, sy, sxx, syy, sxy = sums.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Numbers = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
+        return found
+
+    drawn = np.concatenate([correlation(draws @ moments) for draws in cluster_draws(count, rounds, seed)])
+    return percentile_interval(float(correlation(moments.sum(axis=0)[None])[0]), drawn, count, level)
+
+
 def percentile_interval(estimate: float, drawn: Numbers, clusters: int, level: float = LEVEL) -> Interval:
     """The interval between the percentiles of what was drawn; rounds in which the figure does not exist are left out."""
     if clusters == 1:

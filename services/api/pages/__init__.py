@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from services.api.pages.annotations import router as annotations_router
 from services.api.pages.deployments import router as deployments_router
 from services.api.pages.explorer import router as explorer_router
 from services.api.pages.jobs import router as jobs_router
@@ -30,6 +31,7 @@ def mount_pages(app: FastAPI) -> None:
         models_router,
         deployments_router,
         profiles_router,
+        annotations_router,
         try_router,
     ):
         app.include_router(router, include_in_schema=False)

@@ -7,10 +7,10 @@ import msgspec
 from pydantic import BaseModel
 
 from services.evaluation.judging.asking import FeedbackFirst, Question, ask
-from services.evaluation.judging.subjects import best_answer, conversation
 from services.evaluation.judging.verdicts import Verdict, choice_in, tagged_choice
 from shared.domain.evaluations import PairwiseParameters
 from shared.domain.identifiers import seed_of
+from shared.domain.judged_answers import best_answer, conversation
 from shared.domain.rows import Answer, Comparison, Facet, InstructionRow
 from shared.prompts import load_prompt
 from shared.prompts.loading import Prompt

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from services.evaluation.judging.asking import FeedbackFirst, Question, ask
-from services.evaluation.judging.subjects import judged_answers, material
+from services.evaluation.judging.subjects import material
 from services.evaluation.judging.verdicts import Verdict, score_in, tagged_score
 from shared.domain.evaluations import AbsoluteParameters
 from shared.domain.facet_matrix import rubric_keys
 from shared.domain.identifiers import seed_of
+from shared.domain.judged_answers import judged_answers
 from shared.domain.rows import Facet, InstructionRow, Judgment
 from shared.prompts import load_prompt
 from shared.stages.facets import Usage, concurrently, provenance_of

@@ -3,10 +3,10 @@
 import msgspec
 
 from services.evaluation.judging.asking import FeedbackFirst, Question, ask
-from services.evaluation.judging.subjects import conversation, judged_answers
 from services.evaluation.judging.verdicts import Verdict, score_in, tagged_score
 from shared.domain.evaluations import ConversationParameters
 from shared.domain.identifiers import seed_of
+from shared.domain.judged_answers import conversation, judged_answers
 from shared.domain.rows import Facet, InstructionRow, Judgment
 from shared.prompts import load_prompt
 from shared.stages.facets import Usage, concurrently, provenance_of

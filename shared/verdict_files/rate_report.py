@@ -19,7 +19,7 @@ STYLE_NAMES = {"style_1": "headings", "style_2": "list items", "style_3": "bold 
 
 
 class RatedPair(msgspec.Struct, frozen=True):
-    """Two models' win rate; `at_equal_length` where it was asked for, over pairs whose lengths are known (of `without_length` they
+    """Two models' win rate; `at_equal_length` where it was asked for, over pairs with known lengths (of `without_length` they
     are not)."""
 
     win_rate: WinRate

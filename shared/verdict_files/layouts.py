@@ -89,10 +89,17 @@ LAYOUTS: dict[str, Layout] = {
             parsing.arena,
         ),
         Layout(
+            "comparisons",
+            "our own: `comparisons.csv` of an evaluation, a judge's verdicts on candidates beside the baseline",
+            ("candidate", "baseline", "row_id", "verdict"),
+            ("facet", "order", "run", "words", "baseline_words"),
+            parsing.comparisons,
+        ),
+        Layout(
             "battles",
-            "our own: one verdict a line",
+            "our own: one verdict a line, also as annotations are exported",
             ("item", "first", "second", "outcome"),
-            ("order", "annotator", "pair", "kind", "weight", "first_words", "second_words"),
+            ("row_id", "order", "swapped", "annotator", "pair", "kind", "weight", "first_words", "second_words"),
             parsing.battles,
         ),
         Layout(

@@ -40,6 +40,19 @@ _OUTCOMES = {
 }
 
 
+_COMPARISONS = {
+    "win": (1.0, "", 1),
+    "both_good": (0.5, "both_good", 1),
+    "both_bad": (0.5, "both_bad", 1),
+    "lose": (0.0, "", 1),
+    "much_better": (1.0, "", STRONG_WEIGHT),
+    "better": (1.0, "", 1),
+    "same": (0.5, "", 1),
+    "worse": (0.0, "", 1),
+    "much_worse": (0.0, "", STRONG_WEIGHT),
+}
+
+
 def pandalm(line: Line) -> Sequence[Verdict]:
     """PandaLM (Wang et al. 2024, arXiv 2306.05087): `cmp_key` names the models of response 1 and 2, each annotator column holds 0
     (a tie), 1 or 2. All items of one instruction and input are one cluster."""
@@ -153,7 +166,7 @@ def arena_hard(line: Line) -> Sequence[Verdict]:
 
 def battles(line: Line) -> Sequence[Verdict]:
     """Our own: `outcome` is first, second, tie, both_good or both_bad, or a number from 0 to 1; `order` 0 where the first answer
-    was shown first, else 1."""
+    was shown first, else 1, and exported annotations say it as `swapped`. Items of one `row_id` are one cluster."""
     fields = line.fields
     item, first, second = (needed_text(fields, name) for name in ("item", "first", "second"))
     two_models(first, second)
@@ -163,14 +176,35 @@ def battles(line: Line) -> Sequence[Verdict]:
         (outcome, kind), missing = _OUTCOMES[value.strip().lower()], ""
     elif (share := number(value)) is not None and 0 <= share <= 1:
         outcome, missing = share, ""
-    order, weight = _whole(fields, "order", 0, (0, 1)), _whole(fields, "weight", 1, range(1, 1001))
+    swapped = int(str(fields.get("swapped")).strip().lower() in ("true", "1"))
+    order, weight = _whole(fields, "order", swapped, (0, 1)), _whole(fields, "weight", 1, range(1, 1001))
     first_words, second_words = (_whole(fields, f"{side}_words", 0, range(10**9)) for side in ("first", "second"))
     annotator, pair = optional_text(fields, "annotator") or "judge", optional_text(fields, "pair")
     battle = Battle(
-        item, first, second, outcome, order=order, kind=optional_text(fields, "kind") or kind, pair=f"{pair} {annotator}".strip(),
-        weight=weight, first_words=first_words, second_words=second_words,
+        optional_text(fields, "row_id") or item, first, second, outcome, order=order, kind=optional_text(fields, "kind") or kind,
+        pair=f"{item} {pair} {annotator}", weight=weight, first_words=first_words, second_words=second_words,
     )  # fmt: skip
     return [Verdict(f"{item} {pair}".strip(), annotator, battle, missing=missing)]
+
+
+def comparisons(line: Line) -> Sequence[Verdict]:
+    """Our own evaluations: `verdict` is the candidate's, of four or of five, empty where it was lost. Runs are one opinion."""
+    fields = line.fields
+    candidate, baseline, row = (needed_text(fields, name) for name in ("candidate", "baseline", "row_id"))
+    two_models(candidate, baseline)
+    value = fields["verdict"]
+    known = _COMPARISONS.get(value.strip()) if isinstance(value, str) else None
+    outcome, kind, weight = known or (None, "", 1)
+    facet = optional_text(fields, "facet")
+    words = [
+        _whole(fields, name, 0, range(10**9)) if line.texts != "none" else 0 for name in ("words", "baseline_words")
+    ]
+    battle = Battle(
+        row, candidate, baseline, outcome, order=_whole(fields, "order", 0, (0, 1)), kind=kind, pair=facet, weight=weight,
+        first_words=words[0], second_words=words[1],
+    )  # fmt: skip
+    missing = "" if known else NO_VERDICT if is_empty(value) else UNKNOWN_VERDICT
+    return [Verdict(f"{row} {facet}".strip(), f"run {optional_text(fields, 'run') or '0'}", battle, missing=missing)]
 
 
 def ratings(line: Line) -> Sequence[Verdict]:

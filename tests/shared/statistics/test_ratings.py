@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from shared.statistics.pairwise import Battle
 from shared.statistics.ratings import SCALE, Ratings, bradley_terry
@@ -59,6 +60,24 @@ def test_known_strengths_come_back_from_simulated_battles() -> None:
         assert one.rating.high - one.rating.low < 40
     assert [one.model for one in found.models] == ["best", "good", "middling", "weak"]
     assert (found.determined, found.unconnected, found.separated, found.battles) == (True, False, (), 20_000)
+
+
+def test_ratings_are_those_of_a_logistic_regression_on_who_met_whom() -> None:
+    """As Arena-Hard has it: battles written twice, a tie once as a win of each side, strong verdicts as often as they weigh."""
+    generator = np.random.default_rng(11)
+    names = ["a", "b", "c", "d"]
+    battles, rows, classes = [], [], []
+    for number in range(400):
+        one, other = generator.choice(4, 2, replace=False)
+        outcome, weight = float(generator.choice([0.0, 0.5, 1.0])), int(generator.choice([1, 3]))
+        battles.append(Battle(str(number), names[one], names[other], outcome, weight=weight))
+        row = np.zeros(4)
+        row[one], row[other] = 1, -1
+        rows += [row] * 2 * weight
+        classes += [1.0, 0.0 if outcome == 0.5 else outcome] * weight if outcome else [0.0] * 2 * weight
+    theirs = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(np.array(rows), classes).coef_[0]
+    found = ratings_of(bradley_terry(battles, rounds=2, anchor="a"))
+    assert [found[name] for name in names] == pytest.approx(list(1000 + SCALE * (theirs - theirs[0])), abs=0.05)
 
 
 def test_the_chance_against_the_anchor_follows_from_the_ratings() -> None:

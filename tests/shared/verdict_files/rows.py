@@ -73,6 +73,16 @@ BATTLES: Rows = [
     {"item": "i2", "first": "ours", "second": "theirs", "outcome": "both_bad", "order": 0, "first_words": 10, "second_words": 20},
     {"item": "i3", "first": "ours", "second": "theirs", "outcome": "0.75", "order": 0, "first_words": 15, "second_words": 20},
 ]  # fmt: skip
+COMPARISONS: Rows = [
+    {
+        "candidate": "ours", "baseline": "base", "row_id": row, "facet": facet, "order": order, "run": run, "verdict": verdict,
+        "fault": "" if verdict else "no_verdict", "words": 30, "baseline_words": 20,
+    }
+    for row, facet, order, run, verdict in [
+        ("r1", 0, 0, 0, "win"), ("r1", 0, 0, 1, "both_good"), ("r1", 0, 1, 0, "lose"), ("r1", 1, 0, 0, "both_bad"),
+        ("r2", 0, 0, 0, "much_better"), ("r2", 0, 1, 0, ""),
+    ]
+]  # fmt: skip
 RATINGS: Rows = [
     {"item": "i1", "annotator_anna": 1, "annotator_ben": 1},
     {"item": "i2", "annotator_anna": 5, "annotator_ben": 4},
@@ -85,6 +95,7 @@ OF_LAYOUT = {
     "arena": ARENA,
     "alpaca-eval": ALPACA_EVAL,
     "arena-hard": ARENA_HARD,
+    "comparisons": COMPARISONS,
     "battles": BATTLES,
     "ratings": RATINGS,
 }

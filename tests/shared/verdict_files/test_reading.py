@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from shared.domain.errors import InputRefused
-from shared.statistics.pairwise import Battle
+from shared.statistics.pairwise import Battle, pair_outcomes
 from shared.verdict_files import LAYOUTS, read_verdicts
 from tests.shared.verdict_files import rows
 from tests.shared.verdict_files.rows import OF_LAYOUT, Rows, write
@@ -179,6 +179,36 @@ def test_our_own_battles(tmp_path: Path) -> None:
     assert found.left_out["bad_value"].example == "line 6: `order` is 2; a whole number from 0 to 1 is needed"
     assert (found.lines, found.used) == (9, 6)
     assert (found.battles[0].first_words, found.battles[0].second_words) == (40, 20)
+
+
+def test_exported_annotations(tmp_path: Path) -> None:
+    """Columns as the api writes them; in CSV the flag is a word."""
+    lines: Rows = [
+        {
+            "item": number, "row_id": row, "facet_index": 0, "annotator": "ada", "outcome": outcome, "first": "ours",
+            "second": "base", "swapped": swapped, "first_words": 9, "second_words": 7, "seconds": 3.5, "annotated_at": None,
+        }
+        for number, row, outcome, swapped in [(0, "r1", "first", True), (1, "r1", "both_good", False), (2, "r2", "second", False)]
+    ]  # fmt: skip
+    for suffix in ("jsonl", "csv"):
+        found = read_verdicts(write(tmp_path, lines, suffix))
+        assert found.layout == "battles"
+        assert told(found.battles) == [
+            ("r1", "ours", "base", 1.0, 1), ("r1", "ours", "base", 0.5, 0), ("r2", "ours", "base", 0.0, 0),
+        ]  # fmt: skip
+        assert len({(one.instruction, one.pair) for one in found.battles}) == 3
+
+
+def test_comparisons_of_our_own_evaluations(tmp_path: Path) -> None:
+    found = read_verdicts(write(tmp_path, rows.COMPARISONS, "csv"), texts="lengths")
+    assert [(one.outcome, one.order, one.kind, one.weight) for one in found.battles] == [
+        (1.0, 0, "", 1), (0.5, 0, "both_good", 1), (0.0, 1, "", 1), (0.5, 0, "both_bad", 1), (1.0, 0, "", 3), (None, 1, "", 1),
+    ]  # fmt: skip
+    assert {(one.first_words, one.second_words) for one in found.battles} == {(30, 20)}
+    assert found.missing["no_verdict"].lines == 1
+    # Runs of one order are one opinion; the facets of a row are pairs of one instruction.
+    outcomes = {(pair.instruction, pair.outcome, pair.flipped) for pair in pair_outcomes(found.battles)}
+    assert outcomes == {("r1", 0.375, True), ("r1", 0.5, None), ("r2", 1.0, None)}
 
 
 def test_our_own_ratings(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from scipy.special import expit
 
 from shared.statistics.bootstrap import ROUNDS, cluster_draws, percentile_interval
 from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers, cluster_codes
-from shared.statistics.logistic import fit_logistic
+from shared.statistics.logistic import Matrix, fit_logistic
 from shared.statistics.pairwise import Battle, pair_outcomes
 
 PENALTY, LENGTH_PENALTY = 1e-2, 1e-5
@@ -70,11 +70,12 @@ def length_controlled_win_rate(
     equal[:, 1] = 0.0
     codes, clusters = cluster_codes([pair.instruction for pair in pairs])
 
+    design = Matrix(matrix)
     penalties = np.full(matrix.shape[1], PENALTY)
     penalties[1] = LENGTH_PENALTY
 
     def rate(weights: Numbers, start: Numbers | None) -> tuple[float, Numbers]:
-        found = fit_logistic(matrix, outcomes, weights, penalties, start)
+        found = fit_logistic(design, outcomes, weights, penalties, start)
         return float((expit(equal @ found) * weights).sum() / weights.sum()), found
 
     estimate, fitted = rate(np.ones(len(pairs)), None)

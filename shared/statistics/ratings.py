@@ -153,6 +153,39 @@ def _relative(strengths: Numbers, present: npt.NDArray[np.bool_], anchor: int | 
     return relative
 
 
+class _Pairs:
+    """Rows with 1 for the first model, -1 for the second, and their difference of style: never written out, since sums by model
+    and by pair of models are all that a fit needs of them."""
+
+    def __init__(self, first: Codes, second: Codes, styles: Numbers, models: int) -> None:
+        self._first, self._second, self._styles, self._models = first, second, np.ascontiguousarray(styles), models
+        self._pairs = first * models + second
+
+    @property
+    def coefficients(self) -> int:
+        return self._models + int(self._styles.shape[1])
+
+    def logits(self, coefficients: Numbers) -> Numbers:
+        strengths = coefficients[: self._models]
+        found: Numbers = strengths[self._first] - strengths[self._second] + self._styles @ coefficients[self._models :]
+        return found
+
+    def sums(self, of_rows: Numbers) -> Numbers:
+        return np.concatenate([self._by_model(of_rows), self._styles.T @ of_rows])
+
+    def curvature(self, of_rows: Numbers) -> Numbers:
+        met = np.bincount(self._pairs, of_rows, self._models**2).reshape(self._models, self._models)
+        met = met + met.T
+        strengths = np.diag(met.sum(axis=1)) - met
+        weighted = self._styles * of_rows[:, None]
+        across = np.array([self._by_model(column) for column in weighted.T]).reshape(-1, self._models)
+        return np.block([[strengths, across.T], [across, weighted.T @ self._styles]])
+
+    def _by_model(self, of_rows: Numbers) -> Numbers:
+        won: Numbers = np.bincount(self._first, of_rows, self._models).astype(np.float64)
+        return won - np.bincount(self._second, of_rows, self._models)
+
+
 class _Grouped:
     """Battles that differ in nothing but their number are one row: without style 50,000 battles are a few hundred."""
 
@@ -161,12 +194,7 @@ class _Grouped:
         rows, self._row_of = np.unique(table, axis=0, return_inverse=True)
         self._row_of = self._row_of.ravel()
         self._outcomes = rows[:, 2]
-        design = np.zeros((len(rows), models + styles.shape[1]))
-        at = np.arange(len(rows))
-        design[at, rows[:, 0].astype(int)] += 1.0
-        design[at, rows[:, 1].astype(int)] -= 1.0
-        design[:, models:] = rows[:, 3:]
-        self._design = design
+        self._design = _Pairs(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), rows[:, 3:], models)
 
     def fit(self, weights: Numbers, start: Numbers | None) -> Numbers:
         counts = np.bincount(self._row_of, weights, minlength=len(self._outcomes)).astype(np.float64)

@@ -139,24 +139,26 @@ def _holds(found: Interval, truth: float) -> bool:
 def _mean(instructions: int, seed: int) -> bool:
     generator = np.random.default_rng(seed)
     grades = np.repeat(generator.normal(size=instructions), 4) + generator.normal(size=instructions * 4)
-    return _holds(bootstrap_means(grades, np.repeat(np.arange(instructions), 4), rounds=400)[None], 0.0)
+    return _holds(bootstrap_means(grades, np.repeat(np.arange(instructions), 4), seed=seed)[None], 0.0)
 
 
 def _difference(instructions: int, seed: int) -> bool:
     generator = np.random.default_rng(seed)
     hard, names = generator.normal(size=instructions), list(range(instructions))
     one, other = (hard + 0.5 * generator.normal(size=instructions) for _ in range(2))
-    return _holds(bootstrap_difference(one, names, other, names, rounds=400), 0.0)
+    return _holds(bootstrap_difference(one, names, other, names, seed=seed), 0.0)
 
 
 def _win_rate(instructions: int, seed: int) -> bool:
     generator = np.random.default_rng(seed)
     found = [Battle(str(n), "a", "b", float(one)) for n, one in enumerate(generator.random(instructions) < 0.3)]
-    return _holds(win_rate(found, rounds=400).interval, 0.3)
+    return _holds(win_rate(found, seed=seed).interval, 0.3)
 
 
 def _at_equal_length(instructions: int, seed: int) -> bool:
-    return _holds(length_controlled_win_rate(made_up_duel(instructions, seed), rounds=200), float(expit(0.3)))
+    return _holds(
+        length_controlled_win_rate(made_up_duel(instructions, seed), rounds=300, seed=seed), float(expit(0.3))
+    )
 
 
 def _rating(instructions: int, seed: int) -> bool:
@@ -180,7 +182,7 @@ def _kappa(items: int, seed: int) -> bool:
     # Of two normal values with correlation 1/2, both have the same sign with probability 1/2 + arcsin(1/2) / pi.
     same = 0.5 + np.arcsin(0.5) / np.pi
     truth = (same - 0.5) / 0.5
-    return _holds(cohen_kappa_interval(labels[0].tolist(), labels[1].tolist(), rounds=400), float(truth))
+    return _holds(cohen_kappa_interval(labels[0].tolist(), labels[1].tolist(), seed=seed), float(truth))
 
 
 COVERAGES: dict[str, Callable[[int, int], bool]] = {
@@ -195,7 +197,8 @@ SIZES = (20, 50, 100, 300)
 
 
 def coverage(name: str, clusters: int, repeats: int) -> float:
-    """Share of nominal 95% intervals over so many instructions (or items) that hold the truth."""
+    """Share of nominal 95% intervals over so many instructions (or items) that hold the truth. Each sample has its own draws: else
+    all would share the chance of one set of them."""
     return sum(COVERAGES[name](clusters, 1000 + seed) for seed in range(repeats)) / repeats
 
 

@@ -197,8 +197,8 @@ SIZES = (20, 50, 100, 300)
 
 
 def coverage(name: str, clusters: int, repeats: int) -> float:
-    """Share of nominal 95% intervals over so many instructions (or items) that hold the truth. Each sample has its own draws: else
-    all would share the chance of one set of them."""
+    """Share of nominal 95% intervals over so many instructions (or items) that hold the truth. Each sample has its own draws,
+    else all would share the chance of one set of them."""
     return sum(COVERAGES[name](clusters, 1000 + seed) for seed in range(repeats)) / repeats
 
 

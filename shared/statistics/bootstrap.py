@@ -140,9 +140,13 @@ def bootstrap_correlation(
 
     def correlation(sums: Numbers) -> Numbers:
         n, sx, sy, sxx, syy, sxy = sums.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: Numbers = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
-        return found
+        of_x, of_y = n * sxx - sx**2, n * syy - sy**2
+        # Of a draw in which one figure never changes, rounding alone is left.
+        varied = (of_x > _ROUNDING * n * sxx) & (of_y > _ROUNDING * n * syy)
+        found = np.full(len(n), np.nan)
+        np.divide(n * sxy - sx * sy, np.sqrt(np.maximum(of_x * of_y, 0.0)), out=found, where=varied)
+        bounded: Numbers = np.clip(found, -1.0, 1.0)
+        return bounded
 
     drawn = np.concatenate([correlation(draws @ moments) for draws in cluster_draws(count, rounds, seed)])
     return percentile_interval(float(correlation(moments.sum(axis=0)[None])[0]), drawn, count, level)

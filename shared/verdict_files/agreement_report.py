@@ -68,7 +68,10 @@ def agreement_report(file: VerdictFile, *, rounds: int = ROUNDS, seed: int = SEE
     """
     given, orders_differ = _labels(file.verdicts)
     if not any(label is not None for by_annotator in given.values() for label in by_annotator.values()):
-        raise InputRefused(f"{file.name} holds no verdict, of {file.lines} lines: there is nothing to agree on")
+        reasons = [f"{reason} ({found.example})" for reason, found in (file.left_out | file.missing).items()]
+        raise InputRefused(
+            f"{file.name} holds no verdict in {file.lines} lines, read as layout {file.layout}: {'; '.join(reasons)}"
+        )
     counts = Counter(
         name for by_annotator in given.values() for name, label in by_annotator.items() if label is not None
     )

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.statistics.bootstrap import bootstrap_difference, bootstrap_means, cluster_draws, percentile_interval
+from shared.statistics.bootstrap import (
+    bootstrap_correlation,
+    bootstrap_difference,
+    bootstrap_means,
+    cluster_draws,
+    percentile_interval,
+)
 
 OBSERVED = st.lists(st.tuples(st.floats(-100, 100), st.integers(0, 5), st.sampled_from("xyz")), min_size=1, max_size=40)
 
@@ -76,6 +82,28 @@ def test_a_figure_does_not_differ_from_itself(observed: list[tuple[float, int, s
     found = bootstrap_difference(values, clusters, values, clusters, rounds=20)
     assert (found.estimate, found.low, found.high) == (0.0, None, None)
     assert found.method == ("no_variation" if len(set(clusters)) > 1 else "one_cluster")
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 5)), min_size=2, max_size=30))
+def test_a_correlation_is_that_of_the_observations_and_its_draws(observed: list[tuple[int, int, int]]) -> None:
+    first, second, clusters = (np.array(column) for column in zip(*observed, strict=True))
+    found = bootstrap_correlation(first, second, clusters, rounds=30)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert (found.estimate, found.method) == (None, "no_variation")
+        return
+    assert found.estimate == pytest.approx(np.corrcoef(first, second)[0, 1])
+    order = {name: number for number, name in enumerate(dict.fromkeys(clusters.tolist()))}
+    drawn = []
+    for draws in cluster_draws(len(order), 30):
+        for counts in draws:
+            times = counts[[order[name] for name in clusters.tolist()]].astype(int)
+            one, other = np.repeat(first, times), np.repeat(second, times)
+            constant = np.ptp(one) == 0 or np.ptp(other) == 0
+            drawn.append(np.nan if constant else np.corrcoef(one, other)[0, 1])
+    wanted = percentile_interval(found.estimate, np.array(drawn), len(order))
+    assert found.method == wanted.method
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
 def test_seeds_give_the_same_draws_and_other_seeds_others() -> None:

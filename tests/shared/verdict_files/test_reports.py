@@ -60,7 +60,9 @@ def test_numbers_are_also_measured_by_how_far_they_are_apart(tmp_path: Path) -> 
 
 
 def test_nothing_but_missing_verdicts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputRefused, match="holds no verdict, of 1 lines"):
+    with pytest.raises(
+        InputRefused, match=r"holds no verdict in 1 lines, read as layout ratings: no_verdict \(line 1, annotator1\)"
+    ):
         agreement_report(read_verdicts(write(tmp_path, [{"item": "i", "annotator1": None}])))
 
 

@@ -116,7 +116,7 @@ bench-serve: environment $(BIN)/.dev ## serving: tokens/s beside `transformers s
 
 .PHONY: bench-evaluate
 bench-evaluate: environment $(BIN)/.dev ## statistics of evaluations: seconds and memory, and how often their intervals hold the truth
-	@$(RUN) benchmarks.evaluation_statistics --coverage 400
+	@$(RUN) benchmarks.evaluation_statistics --coverage 1000
 
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly

@@ -170,7 +170,7 @@ def _rating(instructions: int, seed: int) -> bool:
         one, other = generator.choice(4, 2, replace=False)
         won = generator.random() < expit(strengths[one] - strengths[other])
         fights.append(Battle(str(number // 4), f"m{one}", f"m{other}", float(won)))
-    best = next(one for one in bradley_terry(fights, rounds=100, seed=seed).models if one.model == "m3")
+    best = next(one for one in bradley_terry(fights, rounds=RATING_ROUNDS, seed=seed).models if one.model == "m3")
     return _holds(best.rating, 1000 + SCALE * 0.6)
 
 

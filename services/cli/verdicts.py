@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
+from services.cli.audit import WIDE
 from shared.audit.page import figure_text, interval_text
 from shared.statistics.intervals import Interval
 from shared.statistics.ratings import Ratings
@@ -93,22 +94,22 @@ def print_rates(found: RateReport, console: Console) -> None:
     _print_head(found.file, found.layout, found.lines, found.used, found.left_out, found.missing, console)
     if found.pairs:
         controlled = any(pair.at_equal_length is not None for pair in found.pairs)
+        wide = console.width >= WIDE
+        against = () if found.baseline is not None else (Column("against", overflow="fold"),)
         table = Table(
-            "model", "against", "pairs", "won / tied / lost", "win rate", "95% interval",
-            *(("at equal length", "95% interval") if controlled else ()), "sides changed",
-            header_style="bold",
+            Column("model", overflow="fold"), *against, "pairs", *(("won / tied / lost",) if wide else ()),
+            "win rate" if found.baseline is None else f"wins against {escape(found.baseline)}",
+            *(("at equal length",) if controlled else ()), "sides changed", header_style="bold",
         )  # fmt: skip
         for pair in found.pairs:
             rate, equal = pair.win_rate, pair.at_equal_length
-            more = (_percent(equal.estimate), _share_interval(equal)) if equal is not None else ()
             table.add_row(
                 escape(rate.first),
-                escape(rate.second),
+                *(escape(rate.second) for _ in against),
                 f"{rate.pairs:,}",
-                f"{rate.wins:,} / {rate.ties:,} / {rate.losses:,}",
-                _percent(rate.interval.estimate),
-                _share_interval(rate.interval),
-                *more,
+                *((f"{rate.wins:,} / {rate.ties:,} / {rate.losses:,}",) if wide else ()),
+                _share(rate.interval),
+                *((_share(equal),) if equal is not None else ()),
                 _percent(rate.flip_rate.estimate),
             )
         console.print(table)
@@ -134,13 +135,13 @@ def _print_ratings(title: str, ratings: Ratings, baseline: str | None, console: 
     if not ratings.models:
         console.print("no verdict, so no rating")
         return
-    chances = (f"chance against {escape(baseline)}", "95% interval") if baseline is not None else ()
-    table = Table("model", "verdicts", title, "95% interval", *chances, header_style="bold")
+    chances = (f"chance against {escape(baseline)}",) if baseline is not None else ()
+    table = Table(Column("model", overflow="fold"), "verdicts", title, "95% interval", *chances, header_style="bold")
     for one in ratings.models:
         if one.model == baseline:
-            table.add_row(escape(one.model), f"{one.battles:,}", _points(one.rating.estimate), "held fixed", "–", "–")
+            table.add_row(escape(one.model), f"{one.battles:,}", _points(one.rating.estimate), "held fixed", "–")
             continue
-        more = (_percent(one.win_rate.estimate), _share_interval(one.win_rate)) if one.win_rate is not None else ()
+        more = (_share(one.win_rate),) if one.win_rate is not None else ()
         table.add_row(
             escape(one.model),
             f"{one.battles:,}",
@@ -176,8 +177,9 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _share_interval(interval: Interval) -> str:
-    return interval_text(interval, _percent)
+def _share(interval: Interval) -> str:
+    """`30.5% (23.6% to 38.6%)`, or why there is no interval."""
+    return f"{_percent(interval.estimate)} ({interval_text(interval, _percent)})"
 
 
 def _points(rating: float | None) -> str:

@@ -79,6 +79,10 @@ def rate_report(
     if baseline is None and len(met) > MOST_PAIRS:
         notes.append(f"{len(met)} pairs of models met; give a baseline for win rates against it")
         met = []
+    annotators = {verdict.annotator for verdict in file.verdicts}
+    # Runs of our own judge are averaged, other annotators are not.
+    if len(annotators) > 1 and file.layout != "comparisons":
+        notes.append(f"{len(annotators)} annotators: what one of them says of one pair of answers counts as a pair")
     anchor = baseline if any(baseline in (one.first, one.second) for one in judged) else None
     ratings = bradley_terry(battles, rounds=rating_rounds, seed=seed, anchor=anchor)
     styled = None

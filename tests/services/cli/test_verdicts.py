@@ -56,6 +56,7 @@ def test_rates_as_tables_and_as_json(tmp_path: Path) -> None:
     printed = run("rate", path)
     assert "layout arena-hard, 4 of 4 lines used" in printed
     assert "held fixed" in printed
+    assert "50.0% (" in printed
     assert "33.3%" in printed  # one of three pairs changes sides
     found = json.loads(run("rate", path, "--baseline", "theirs", "--json"))
     assert found["pairs"][0]["win_rate"]["second"] == "theirs"

@@ -106,6 +106,13 @@ def test_a_correlation_is_that_of_the_observations_and_its_draws(observed: list[
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
+def test_the_ends_leave_out_as_much_as_they_say_however_few_rounds_there_are() -> None:
+    """Of the numbers 1 to n drawn in n rounds, k / (n + 1) of all that could be drawn lie below the k-th."""
+    for rounds in (39, 199, 999):
+        found = percentile_interval(0.0, np.arange(1.0, rounds + 1), 50)
+        assert (found.low, found.high) == pytest.approx((0.025 * (rounds + 1), 0.975 * (rounds + 1)))
+
+
 def test_seeds_give_the_same_draws_and_other_seeds_others() -> None:
     values, clusters = np.random.default_rng(6).normal(size=50), list(range(50))
     assert bootstrap_means(values, clusters) == bootstrap_means(values, clusters)

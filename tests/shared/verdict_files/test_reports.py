@@ -164,6 +164,9 @@ def test_ties_that_stand_for_two_orders_are_counted(tmp_path: Path) -> None:
     lines = [rows.MT_BENCH[0] | {"question_id": n, "winner": "tie (inconsistent)", "judge": "gpt-4"} for n in range(3)]
     found = rate_report(read_verdicts(write(tmp_path, [*rows.MT_BENCH, *lines])))
     assert (found.merged_ties, found.battles) == (3, 7)
+    # Two people and a judge, of whom two saw the same pair.
+    assert found.pairs[0].win_rate.pairs == 7
+    assert found.notes == ("3 annotators: what one of them says of one pair of answers counts as a pair",)
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -132,10 +132,9 @@ def pair_outcomes(battles: Sequence[Battle]) -> list[PairOutcome]:
 def win_rate(battles: Sequence[Battle], *, rounds: int = ROUNDS, level: float = LEVEL, seed: int = SEED) -> WinRate:
     """How often the first model of one ordered pair of models wins, with intervals by bootstrap over instructions.
 
-    Raises ValueError for an empty list and for battles of several pairs of models (see `between`).
+    Without a battle both names are empty and the intervals say `nothing`. Raises ValueError for battles of several pairs of
+    models (see `between`).
     """
-    if not battles:
-        raise ValueError("there is no battle to count; leave a pair of models that never met out")
     outcomes = pair_outcomes(battles)
     instructions = [pair.instruction for pair in outcomes]
     rate = bootstrap_means([pair.outcome for pair in outcomes], instructions, rounds=rounds, level=level, seed=seed)[
@@ -155,8 +154,8 @@ def win_rate(battles: Sequence[Battle], *, rounds: int = ROUNDS, level: float = 
             kinds.setdefault((battle.instruction, battle.pair), set()).add(battle.kind)
     agreed = Counter(next(iter(names)) for names in kinds.values() if len(names) == 1)
     return WinRate(
-        first=battles[0].first,
-        second=battles[0].second,
+        first=battles[0].first if battles else "",
+        second=battles[0].second if battles else "",
         interval=rate,
         pairs=len(outcomes),
         wins=sum(pair.outcome > TIE for pair in outcomes),

@@ -75,17 +75,15 @@ def bradley_terry(
     """Ratings of all models with intervals by bootstrap over instructions (whole instructions are drawn), or over battles.
 
     `style` controls for length (`first_words`, `second_words`) and the battles' further features of style; `anchor` is given
-    `anchor_rating`, and without one the mean of all models is 1000. Raises ValueError for an anchor that never battled, and for
-    battles with different numbers of style features.
+    `anchor_rating`, and without one the mean of all models is 1000. Without a verdict nobody is rated. Raises ValueError for an
+    anchor without a verdict where others have some, and for battles with different numbers of style features.
     """
     judged = [battle for battle in battles if battle.outcome is not None]
     models = sorted({name for battle in judged for name in (battle.first, battle.second)})
-    if anchor is not None and anchor not in models:
-        raise ValueError(
-            f"the anchor {anchor!r} has no battle with a verdict; the models: {', '.join(models) or 'none'}"
-        )
     if not judged:
         return Ratings((), {}, 0, len(battles), (), unconnected=False, determined=False)
+    if anchor is not None and anchor not in models:
+        raise ValueError(f"the anchor {anchor!r} has no battle with a verdict; the models: {', '.join(models)}")
     place = {model: number for number, model in enumerate(models)}
     styles = _style_features(judged) if style else np.zeros((len(judged), 0))
     codes, clusters = cluster_codes(

@@ -97,12 +97,12 @@ def test_where_nothing_can_be_said_the_method_says_why() -> None:
     lost = win_rate([battle("i", None), battle("i", None, 1)])
     assert (lost.interval.estimate, lost.interval.method, lost.flip_rate.method) == (None, "nothing", "nothing")
     assert win_rate([battle("i", 1.0)]).interval.method == "one_cluster"
+    empty = win_rate([])
+    assert (empty.first, empty.pairs, empty.interval.method, empty.flip_rate.method) == ("", 0, "nothing", "nothing")
 
 
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="several pairs of models"):
         win_rate([battle("i", 1.0), Battle("i", "ours", "a third", 1.0)])
-    with pytest.raises(ValueError, match="no battle to count"):
-        win_rate([])
     with pytest.raises(ValueError, match="order 2 is none"):
         win_rate([battle("i", 1.0, order=2)])

@@ -189,7 +189,7 @@ def test_draws_are_of_instructions_or_of_battles() -> None:
 
 
 def test_where_nothing_can_be_said_the_result_says_so() -> None:
-    assert bradley_terry([]).models == ()
+    assert bradley_terry([]).models == bradley_terry([], anchor="a", style=True).models == ()
     lost = bradley_terry([Battle("i", "a", "b", None)])
     assert (lost.models, lost.missing, lost.battles) == ((), 1, 0)
     alone = bradley_terry([Battle("i1", "a", "a", 1.0), Battle("i2", "a", "a", 0.0)])

@@ -9,6 +9,7 @@ from shared.stages.protocol import RowStageHandler, WholeStepHandler
 HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
     WholeStepHandler(StageKind.BENCH, "services.evaluation.bench.keeping:run"),
     RowStageHandler(StageKind.RUBRIC, writing.write_rubrics, {writing.SCHEMA_NAME: writing.PROMPT.version}),
+    WholeStepHandler(StageKind.TAKE, "services.evaluation.taking.taking:run"),
     RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}),
     RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}),
     RowStageHandler(

@@ -58,6 +58,13 @@ def _of_answers(spec: JobSpec) -> Iterator[IdleOption]:
                 f"/answer/{number}/server",
                 f"server is {answer.server}, but the candidate of {answer.name} answers already; leave it out",
             )
+        if answer.candidate.exists:
+            for name in ("decoding", "samples", "keep_all", "system"):
+                if getattr(answer, name) != type(answer).model_fields[name].default:
+                    yield IdleOption(
+                        f"/answer/{number}/{name}",
+                        f"{name} is set, but the answers of {answer.name} exist already and nobody is asked; leave it out",
+                    )
         top_p = type(answer.decoding).model_fields["top_p"].default
         if answer.decoding.greedy and answer.decoding.top_p != top_p:
             yield IdleOption(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ def test_toxicity_is_that_of_the_label_and_perplexity_that_of_the_answers_tokens
     assert fluency.perplexities("x", [""]) == [None]
 
 
+@pytest.mark.long
 async def test_a_killed_child_is_started_anew_and_nothing_is_lost(models: Path) -> None:
     local = LocalModels(ALL)
     first = await local.ask("How?", TEXTS, TEXTS)
@@ -123,6 +124,7 @@ async def test_a_killed_child_is_started_anew_and_nothing_is_lost(models: Path) 
     await local.close()
 
 
+@pytest.mark.long
 async def test_a_child_ends_when_its_worker_does(models: Path) -> None:
     local = LocalModels(ALL)
     await local.ask("How?", TEXTS[:1], TEXTS[:1])
@@ -138,11 +140,6 @@ async def test_a_child_ends_when_its_worker_does(models: Path) -> None:
     [
         ({"fluency": {"folder": "absent"}}, "/evaluate/measure/fluency/folder", "no folder with a config.json"),
         ({"fluency": {"folder": "../.."}}, "/evaluate/measure/fluency/folder", "no folder with a config.json"),
-        (
-            {"toxicity": {"classifier": {"folder": "classifier"}, "label": "rude"}},
-            "/evaluate/measure",
-            "its labels: fine, Toxic",
-        ),
     ],
 )
 async def test_a_model_that_cannot_be_used_is_refused_in_words(
@@ -191,12 +188,11 @@ async def asked(*statuses: int) -> tuple[float | None, Stub]:
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = asyncio.sleep
     monkeypatch.setattr(
         "services.evaluation.measuring.perspective.asyncio.sleep", lambda seconds: sleep(min(seconds, 0.01))
     )
-    yield
 
 
 async def test_perspective_is_asked_again_where_it_is_busy_and_its_key_stays_out_of_the_address() -> None:

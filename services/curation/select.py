@@ -175,6 +175,7 @@ def _draw(context: WholeContext, facets: Mapping[str, int], ledger: Ledger) -> s
 
 
 def _of_suite(context: WholeContext, suite: RobustnessSuite) -> tuple[Iterator[InstructionRow], Ledger]:
+    """The rows of a suite, which has no splits."""
     rows = suite_rows(suite)
     ledger = Ledger(rows_in=len(rows), facets_in=sum(len(row.facets) for row in rows))
     drawn = _draw(context, {row.row_id: len(row.facets) for row in rows}, ledger)

@@ -42,7 +42,8 @@ def out_of_reach(checks: list[Check]) -> bool:
     value: dict[str, Any] = {check.kind: next(iter(check.parameters.values())) for check in checks}
     most, least = value.get("maximum_words"), value.get("minimum_words")
     count, longest = value.get("sentence_count_at_most"), value.get("maximum_sentence_words")
-    wanted = [*value.get("must_include", []), *value.get("must_include_one", []), value.get("starts_with", ""), value.get("ends_with", "")]
+    included = [*value.get("must_include", []), *value.get("must_include_one", [])]
+    wanted = [*included, value.get("starts_with", ""), value.get("ends_with", "")]
     if count and longest:
         most = min(most or count * longest, count * longest)
     if most and "language" in value and wanted != ["", ""] and most < 12:

@@ -47,8 +47,8 @@ def run_compare(first: str, second: str, console: Console, *, force: bool, as_js
     if one.items != two.items and not force:
         raise MultifacetError(
             f"{one.title} has {len(one.items):,} items and {two.title} {len(two.items):,}, of which {len(shared):,} are the "
-            "same: figures of different questions cannot be compared; evaluate both on one bench, or set --force for the items that "
-            "both have"
+            "same: figures of different questions cannot be compared; evaluate both on one bench, or set --force for the "
+            "items that both have"
         )
     if not shared:
         raise MultifacetError(f"{one.title} and {two.title} have no item in common: there is nothing to compare")

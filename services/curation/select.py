@@ -32,8 +32,8 @@ from shared.question_layouts.reading import (
     read_question_records,
     read_references,
 )
-from shared.sources.readers import BadRecord
 from shared.robustness.suites import suite_rows
+from shared.sources.readers import BadRecord
 from shared.stages.answer_inputs import COLLECTION_STAGE, REFERENCES_STAGE, ROWS_STAGE
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 from shared.stages.training_inputs import UPLOAD_STAGE

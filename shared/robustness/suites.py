@@ -42,9 +42,7 @@ class Wish(SuiteModel):
     description: str
 
     def preference_with(self, check: Check | None = None) -> Preference:
-        return Preference(
-            self.dimension, self.subdimension, self.preference, self.description, self.pole, check=check
-        )
+        return Preference(self.dimension, self.subdimension, self.preference, self.description, self.pole, check=check)
 
 
 class Person(SuiteModel):

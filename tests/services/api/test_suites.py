@@ -8,6 +8,7 @@ import pytest
 from services.api.state import ApiState
 from shared.domain.evaluations import RobustnessSuite
 from shared.domain.jobs import JobSpec
+from shared.metadata.repositories.steps import Claim
 from shared.robustness.suites import suite_rows
 from shared.stages.answer_inputs import question_inputs
 from tests.services.api.benches import uploaded
@@ -18,6 +19,10 @@ SIMULATED: dict[str, Any] = {
     "candidate": {"provider": "simulator", "model": "simulator-large"},
     "decoding": {"repetition_penalty": None},
 }
+
+
+def claim_of(job_id: str) -> Claim:
+    return Claim(1, "step_1", 0, None, "default", job_id, "select", "select", 0, (), {}, None)
 
 
 def spec_of(suite: RobustnessSuite, **questions: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from shared.artifacts.tables import iterate_records, read_rows, write_records, w
 from shared.bench_layout.files import read_bench_file
 from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused, StepFailed
-from shared.domain.jobs import JobSpec
 from shared.domain.evaluations import RobustnessSuite
+from shared.domain.jobs import JobSpec
 from shared.domain.rows import Facet, InstructionRow, Preference, Rejection
 from shared.robustness.suites import suite_rows
 from shared.stages.protocol import InputObject, WholeResult

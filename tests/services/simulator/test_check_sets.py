@@ -29,7 +29,9 @@ PARAMETERS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "reading_level_at_most": lambda chance: {"grade": chance.choice([4, 6, 9])},
     "reading_level_at_least": lambda chance: {"grade": chance.choice([8, 11, 13])},
     "must_include": lambda chance: {"phrases": chance.sample(PHRASES, chance.randint(1, 2))},
-    "must_include_one": lambda chance: {"phrases": chance.choice([["in short", "for example"], ["which means", "you"]])},
+    "must_include_one": lambda chance: {
+        "phrases": chance.choice([["in short", "for example"], ["which means", "you"]])
+    },
     "must_avoid": lambda chance: {"phrases": chance.sample(PHRASES, chance.randint(1, 3))},
     "starts_with": lambda chance: {"phrase": chance.choice(["Short answer:", "Well,", "Dear reader", "Yes."])},
     "ends_with": lambda chance: {"phrase": chance.choice(["Hope that helps!", "What next?", "Bye"])},

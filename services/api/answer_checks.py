@@ -12,7 +12,7 @@ from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.answers import AnswerParameters, QuestionParameters
 from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused
-from shared.domain.evaluations import TAKE_PREFIX
+from shared.domain.evaluations import TAKE_PREFIX, RobustnessSuite
 from shared.domain.jobs import JobSpec, ModelChoice
 from shared.domain.ledger import Ledger
 from shared.llm.estimate import Questions
@@ -22,6 +22,7 @@ from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.serving import ServingRepository
 from shared.question_layouts.lines import QuestionLine
 from shared.question_layouts.reading import read_question_file
+from shared.robustness.suites import suite_rows
 from shared.settings.perspective import require_perspective_key
 from shared.stages.answer_inputs import (
     check_models,
@@ -113,6 +114,8 @@ async def _questions(
 ) -> tuple[Questions, bool]:
     """How many questions there will be, and whether what is asked was made by a simulator."""
     asked = spec.asked
+    if asked.suite is not None:
+        return _suite_questions(asked.suite, asked.maximum_rows), False
     if asked.bench is not None:
         return await _bench_questions(state, project_id, asked.bench, asked.maximum_rows)
     if asked.file is not None:
@@ -171,6 +174,18 @@ def _looked_at(path: Path, asked: QuestionParameters) -> Questions:
     if asked.maximum_rows is not None and asked.maximum_rows < len(rows):
         count = round(facets * asked.maximum_rows / len(rows))
     return Questions(count, characters / facets, facets / len(rows), turns / facets)
+
+
+def _suite_questions(suite: RobustnessSuite, maximum_rows: int | None) -> Questions:
+    """The questions of a suite that the project carries."""
+    rows = suite_rows(suite)
+    lengths = [
+        sum(map(len, (row.instruction, *row.turns))) + len(facet.system or "") for row in rows for facet in row.facets
+    ]
+    turns = sum((1 + len(row.turns)) * len(row.facets) for row in rows)
+    people = len(lengths) / len(rows)
+    count = len(rows) if maximum_rows is None else min(len(rows), maximum_rows)
+    return Questions(round(count * people), sum(lengths) / len(lengths), people, turns / len(lengths))
 
 
 async def _bench_questions(

@@ -1,7 +1,7 @@
 """The select step: what the candidates of a job are asked, in shards as curation writes them.
 
-Rows come from a collection (of this job or another), a bench or an upload. A facet is asked its instruction under its system
-message; what cannot be asked, or is not wanted, is left out and counted with a reason.
+Rows come from a collection (of this job or another), a bench, an upload, or a robustness suite that the project carries. A facet
+is asked its instruction under its system message; what cannot be asked, or is not wanted, is left out and counted with a reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ from shared.artifacts.tables import (
 )
 from shared.domain.answers import QuestionParameters
 from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.evaluations import RobustnessSuite
 from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.ledger import Ledger
 from shared.domain.plan import shard_size
@@ -31,6 +32,7 @@ from shared.question_layouts.reading import (
     read_question_records,
     read_references,
 )
+from shared.robustness.suites import suite_rows
 from shared.sources.readers import BadRecord
 from shared.stages.answer_inputs import COLLECTION_STAGE, REFERENCES_STAGE, ROWS_STAGE
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
@@ -54,7 +56,9 @@ def run(context: WholeContext) -> WholeResult:
     upload = next((item for item in context.inputs if item.stage == UPLOAD_STAGE), None)
     rejected_path = context.output_folder / "rejected.parquet"
     with TableWriter(rejected_path, REJECTED_ROW_SCHEMA) as rejected:
-        if context.spec.asked.bench is not None:
+        if context.spec.asked.suite is not None:
+            rows, ledger = _of_suite(context, context.spec.asked.suite)
+        elif context.spec.asked.bench is not None:
             rows, ledger = _of_bench(context, rejected)
         elif upload is not None:
             rows, ledger = _of_lines(
@@ -168,6 +172,14 @@ def _draw(context: WholeContext, facets: Mapping[str, int], ledger: Ledger) -> s
     ledger.rows_rejected = ledger.rows_in - ledger.rows_out
     ledger.facets_rejected = ledger.facets_in - ledger.facets_out
     return set(drawn)
+
+
+def _of_suite(context: WholeContext, suite: RobustnessSuite) -> tuple[Iterator[InstructionRow], Ledger]:
+    """The rows of a suite, which has no splits."""
+    rows = suite_rows(suite)
+    ledger = Ledger(rows_in=len(rows), facets_in=sum(len(row.facets) for row in rows))
+    drawn = _draw(context, {row.row_id: len(row.facets) for row in rows}, ledger)
+    return (row for row in rows if row.row_id in drawn), ledger
 
 
 def _of_bench(context: WholeContext, rejected: TableWriter) -> tuple[Iterator[InstructionRow], Ledger]:

@@ -61,6 +61,8 @@ async def question_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) ->
         return found
     if asked.hub is not None:
         return []  # the step reads the Hub itself
+    if asked.suite is not None:
+        return []  # the package carries the rows
     if asked.bench is not None:
         return [await _bench_input(session, claim.project_id, asked.bench)]
     if asked.job is None:

@@ -4,13 +4,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
 from services.cli.dry_run import as_dry_run
+from shared.domain.evaluations import RobustnessSuite
 from shared.domain.idle_options import idle_options
 from shared.domain.jobs import JobSpec
 from shared.domain.training_presets import training_preset_names
+from shared.robustness.suites import suite_rows
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "training.md").read_text(encoding="utf-8")
@@ -54,3 +57,14 @@ def test_every_evaluation_that_is_shown_is_accepted_and_has_no_idle_option(
     accepted = JobSpec.model_validate(spec)
     assert accepted.evaluate is not None
     assert list(idle_options(accepted)) == [], (page, number)
+
+
+def test_the_spec_of_the_page_on_robustness_is_accepted_for_every_suite() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "robustness.md").read_text(encoding="utf-8")
+    (spec,) = (orjson.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    assert JobSpec.model_validate(spec).asked.suite is RobustnessSuite.FACTS
+    for suite in RobustnessSuite:
+        rows = suite_rows(suite)
+        asked = JobSpec.model_validate({**spec, "questions": {"suite": suite.value}})
+        assert not list(idle_options(asked))
+        assert re.search(rf"^\| `{suite.value}` \| {len(rows)} ", page, re.MULTILINE)

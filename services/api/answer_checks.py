@@ -23,6 +23,7 @@ from shared.metadata.repositories.serving import ServingRepository
 from shared.question_layouts.lines import QuestionLine
 from shared.question_layouts.reading import read_question_file
 from shared.robustness.suites import suite_rows
+from shared.settings.perspective import require_perspective_key
 from shared.stages.answer_inputs import (
     check_models,
     dropped_items,
@@ -57,6 +58,7 @@ async def check_answers(
     """
     if not spec.answer and spec.bench is None:
         return CheckedAnswers()
+    _refuse_perspective(state, spec)
     simulated = False
     models: list[ResolvedModel | None] = []
     async with state.transaction() as session:
@@ -88,6 +90,13 @@ async def _provider_model(
         return None
     serving = await ServingRepository(session).find(project_id, choice.deployment)
     return None if serving is None else resolved_deployment(serving, state.providers)
+
+
+def _refuse_perspective(state: ApiState, spec: JobSpec) -> None:
+    """Raise InputRefused where toxicity shall be scored by Perspective and the operator has set no key."""
+    measure = None if spec.evaluate is None else spec.evaluate.measure
+    if measure is not None and measure.toxicity is not None and measure.toxicity.perspective:
+        require_perspective_key(state.settings)
 
 
 def _refuse_penalty(model: ResolvedModel, answer: AnswerParameters, pointer: str) -> None:

@@ -26,7 +26,7 @@ def specs_of(page: str) -> list[dict[str, Any]]:
 SPECS = specs_of(PAGE)
 EVALUATIONS = [
     (name, number, spec)
-    for name in ("evaluations", "protocols")
+    for name in ("evaluations", "protocols", "measures")
     for number, spec in enumerate(specs_of((DOCS / f"{name}.md").read_text(encoding="utf-8")))
 ]
 COLLECTION = {"sources": [{"bundled": "demo"}], "teacher": {"provider": "simulator", "model": "simulator-small"}}

@@ -8,12 +8,13 @@ from shared.stages.protocol import RowStageHandler, WholeStepHandler
 
 HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
     RowStageHandler(StageKind.RUBRIC, writing.write_rubrics, {writing.SCHEMA_NAME: writing.PROMPT.version}),
-    RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}),
-    RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}),
+    RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}, takes_rejected=True),
+    RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}, takes_rejected=True),
     RowStageHandler(
         StageKind.COMPARE,
         compare,
         {protocol.schema_name: protocol.prompt.version for protocol in PROTOCOLS.values()},
         joins=True,
+        takes_rejected=True,
     ),
 )

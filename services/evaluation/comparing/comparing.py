@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel
 
-from services.evaluation.judging.asking import FeedbackFirst, Question, ask
+from services.evaluation.judging.asking import FeedbackFirst, Judged, Question, ask
 from services.evaluation.judging.verdicts import Verdict, choice_in, tagged_choice
 from shared.domain.evaluations import PairwiseParameters
 from shared.domain.identifiers import seed_of
@@ -29,8 +28,11 @@ class AlpacaEvalVerdict(FeedbackFirst):
     verdict: Literal["a", "b"]
 
 
-class ArenaHardVerdict(FeedbackFirst):
+class ArenaHardVerdict(Judged):
+    """The judge's own answer comes before it looks at the two."""
+
     own_answer: str
+    feedback: str
     verdict: Literal["a>>b", "a>b", "a=b", "b>a", "b>>a"]
 
 
@@ -39,7 +41,7 @@ class Protocol(msgspec.Struct, frozen=True):
 
     prompt: Prompt
     schema_name: str
-    output: type[BaseModel]
+    output: type[Judged]
     shown_first: Mapping[str, str]
     shown_second: Mapping[str, str]
     names_wants: bool
@@ -138,7 +140,7 @@ async def _ask(
         sample_index=f"compare:{task.run}",
         seed=seed_of(context.spec.seed, "compare", row.row_id, facet.index, task.order, task.run),
         schema_name=protocol.schema_name,
-        output=protocol.output,  # type: ignore[arg-type]
+        output=protocol.output,
         read_structured=lambda said: choice_in(said.verdict, meaning),
         read_text=_reader(meaning),
     )

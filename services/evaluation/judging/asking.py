@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from services.evaluation.judging.verdicts import Verdict
+from services.evaluation.judging.verdicts import NO_VERDICT, Verdict, settled_lines
 from shared.domain.evaluations import JudgeDecoding, VerdictForm
 from shared.llm.protocol import Completion, CompletionRequest, LanguageModel, LanguageModelError, Message
 from shared.llm.structured import NotValid, parse_output, repair_messages, strict_schema
@@ -16,10 +16,15 @@ REQUEST_CLASS = "judge"
 LONGEST_FEEDBACK = 4000
 
 
-class FeedbackFirst(BaseModel):
-    """What every judge says before its verdict; the order of the fields is the order in which they are written."""
+class Judged(BaseModel):
+    """Base of what judges say. Each has a field `feedback` before its verdict: structured output is written in the order of the
+    fields, so a base that had one itself would put it before whatever comes first elsewhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeedbackFirst(Judged):
+    """What most judges say before their verdict."""
 
     feedback: str
 
@@ -32,13 +37,14 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One question to a judge. `read_structured` takes the verdict out of a valid `output`, `read_text` out of prose."""
+    """One question to a judge. `output` has a field `feedback`; `read_structured` takes the verdict out of a valid one,
+    `read_text` out of prose."""
 
     messages: list[Message]
     sample_index: str
     seed: int
     schema_name: str
-    output: type[FeedbackFirst]
+    output: type[Judged]
     read_structured: Callable[[Any], Verdict]
     read_text: Callable[[str], Verdict]
 
@@ -93,14 +99,21 @@ def _read(completion: Completion, question: Question, form: VerdictForm) -> tupl
     problem: str | None = None
     if form == "structured":
         try:
-            said = parse_output(text, question.output)
+            said: Any = parse_output(text, question.output)
         except NotValid as error:
             problem = str(error)
         else:
             return Ruling(question.read_structured(said), said.feedback[:LONGEST_FEEDBACK]), None
+    feedback = text[:LONGEST_FEEDBACK]
+    if completion.finish_reason == "length":
+        verdict = question.read_text(settled_lines(text))
+        return Ruling(verdict if verdict.value is not None else Verdict(None, "output_truncated"), feedback), None
+    if problem is not None and _meant_as_json(text):
+        # Its feedback may name scores that it does not give: what is broken is mended, never guessed at.
+        return Ruling(Verdict(None, NO_VERDICT), feedback), problem
     verdict = question.read_text(text)
-    if verdict.value is None and completion.finish_reason == "length":
-        return Ruling(Verdict(None, "output_truncated"), text[:LONGEST_FEEDBACK]), None
-    if verdict.value is not None:
-        problem = None
-    return Ruling(verdict, text[:LONGEST_FEEDBACK]), problem
+    return Ruling(verdict, feedback), None if verdict.value is not None else problem
+
+
+def _meant_as_json(text: str) -> bool:
+    return text.lstrip().startswith(("{", "```")) or '"feedback"' in text

@@ -16,7 +16,7 @@ from shared.domain.evaluations import AbsoluteParameters
 from shared.domain.facet_matrix import rubric_keys
 from shared.domain.identifiers import seed_of
 from shared.domain.judged_answers import judged_answers
-from shared.domain.rows import Facet, InstructionRow, Judgment
+from shared.domain.rows import Answer, Facet, InstructionRow, Judgment
 from shared.prompts import load_prompt
 from shared.stages.facets import Usage, concurrently, provenance_of
 from shared.stages.protocol import RowContext
@@ -92,13 +92,14 @@ async def _judge_facet(
 
 
 def _others(row: InstructionRow, place: int, keys: list[list[int]]) -> Iterator[tuple[Facet, int]]:
-    """The rubrics of other people for wishes that this person does not share."""
-    own = set(keys[place])
+    """The rubrics of other living people for wishes that this person does not share, each wish once."""
+    seen = set(keys[place])
     for number, other in enumerate(row.facets):
-        if number == place:
+        if number == place or not other.alive:
             continue
-        for rubric in range(min(len(other.rubrics), len(keys[number]))):
-            if keys[number][rubric] not in own:
+        for rubric, key in zip(range(len(other.rubrics)), keys[number], strict=False):
+            if key not in seen:
+                seen.add(key)
                 yield other, rubric
 
 
@@ -113,7 +114,7 @@ async def _grade(
     rubric = task.owner.rubrics[task.rubric]
     request: dict[str, Any] = {
         **material(row, facet.answers[task.answer]),
-        "reference": task.owner.response if parameters.reference else None,
+        "reference": _reference(row, task.owner) if parameters.reference else None,
         "criterion": rubric.criterion,
         "levels": {str(score): text for score, text in enumerate(rubric.levels, start=LOWEST)},
     }
@@ -138,6 +139,14 @@ async def _grade(
         feedback=ruling.feedback,
         fault=ruling.verdict.fault,
     )
+
+
+def _reference(row: InstructionRow, owner: Facet) -> Any:
+    """The reference answer as the answer is shown; None where there is none, or none to some turn of a conversation."""
+    if owner.response is None or len(owner.later_references) < len(row.turns):
+        return None
+    whole = Answer(owner.response, "stop", 0, 0, later=owner.later_references)
+    return material(row, whole)["answer"]
 
 
 def _read_text(text: str) -> Verdict:

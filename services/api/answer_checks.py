@@ -9,6 +9,7 @@ from services.api.local_objects import ObjectReference
 from services.api.state import ApiState
 from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.answers import AnswerParameters
+from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused
 from shared.domain.jobs import JobSpec, ModelChoice, Source
 from shared.domain.ledger import Ledger
@@ -20,6 +21,8 @@ from shared.metadata.repositories.serving import ServingRepository
 from shared.sources.inspection import inspect_file
 from shared.stages.answer_inputs import (
     check_models,
+    dropped_items,
+    find_bench_of_questions,
     find_file_of_questions,
     find_job_of_questions,
     stages_asked_of,
@@ -39,8 +42,8 @@ class CheckedAnswers(msgspec.Struct, frozen=True):
 async def check_answers(
     state: ApiState, project_id: str, spec: JobSpec, rows: int, instruction_characters: float
 ) -> CheckedAnswers:
-    """Check candidates, reward models and what is asked. `rows` and `instruction_characters` are those of the job's own
-    collection.
+    """Check candidates, reward models, and what is asked of them or made a bench of. `rows` and `instruction_characters` are
+    those of the job's own collection.
 
     Raises InputRefused with the pointer of what is not there or cannot do what is asked.
     """
@@ -92,6 +95,8 @@ async def _questions(
 ) -> tuple[Questions, bool]:
     """How many questions there will be, and whether what is asked was made by a simulator."""
     asked = spec.asked
+    if asked.bench is not None:
+        return await _bench_questions(state, project_id, asked.bench, asked.maximum_rows)
     if asked.file is not None:
         async with state.transaction() as session:
             file = await find_file_of_questions(session, project_id, asked)
@@ -119,6 +124,37 @@ async def _questions(
     facets = 1 if plain else spec.augment.sets_per_instruction
     characters = instruction_characters + (0 if plain else _SYSTEM_CHARACTERS)
     return Questions(count * facets, characters, facets), False
+
+
+async def _bench_questions(
+    state: ApiState, project_id: str, bench_id: str, maximum_rows: int | None
+) -> tuple[Questions, bool]:
+    """The items that the bench's review did not drop; simulated where its job's teacher was."""
+    async with state.transaction() as session:
+        bench, held = await find_bench_of_questions(session, project_id, bench_id)
+        dropped = frozenset(await dropped_items(session, bench_id))
+        job = None if bench.job_id is None else await JobRepository(session).require(project_id, bench.job_id)
+    try:
+        await state.store.stat(held.key)  # the items may still be in memory here, but the job reads the store
+        contents = await state.benches.contents(held, "/questions/bench")
+    except ObjectNotFound as error:
+        raise InputRefused(
+            f"the items of bench {bench_id} are gone from the store; make it again", "/questions/bench"
+        ) from error
+    lengths: list[int] = []
+    rows = 0
+    for row in contents.rows:
+        kept = [facet for facet in row.facets if item_id(row.row_id, facet.index) not in dropped]
+        rows += bool(kept)
+        lengths += [len(row.instruction) + len(facet.system or "") for facet in kept]
+    if not lengths:
+        raise InputRefused(
+            f"the review of bench {bench_id} dropped all of its items: nothing is left to ask", "/questions/bench"
+        )
+    share = 1.0 if maximum_rows is None else min(1.0, maximum_rows / rows)
+    count = max(1, round(len(lengths) * share))
+    questions = Questions(count, sum(lengths) / len(lengths), len(lengths) / rows)
+    return questions, job is not None and job.teacher_is_simulator
 
 
 def _of_split(rows: int, spec: JobSpec, made: JobSpec) -> int:

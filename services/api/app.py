@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from services.api import problems
 from services.api.authentication import Gate, check_settings
+from services.api.benches import BenchReader
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
@@ -22,9 +23,11 @@ from services.api.problems import ProblemBody
 from services.api.routes import (
     annotations,
     artifacts,
+    benches,
     cache,
     datasets,
     deployments,
+    evaluations,
     files,
     health,
     jobs,
@@ -89,6 +92,8 @@ def create_app(settings: Settings) -> FastAPI:
         deployments,
         launchers,
         profiles,
+        benches,
+        evaluations,
         annotations,
         taxonomies,
         usage,
@@ -127,6 +132,7 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
             events=events,
             objects=objects,
             datasets=DatasetReader(objects),
+            benches=BenchReader(objects),
             models=live_models(settings, configured),
             gateway=Gateway(settings, configured, sessions),
         )

@@ -130,10 +130,10 @@ class DatasetReader:
         self._scanners = ThreadPoolExecutor(SCANNERS, thread_name_prefix="dataset-scan")
         self._scans_under_way = 0
         # A filter goes through all files of a data set in order: a cache that holds fewer of them holds none when it is needed.
-        self._shapes = _Recent[TableShape](_SHAPES_BYTES, lambda shape: shape.bytes)
-        self._indexes = _Recent[PreferenceIndex](_INDEXES_BYTES, lambda index: index.bytes)
-        self._scans = _Recent[Scan](256)
-        self._counts = _Recent[dict[str, Any]](256)
+        self._shapes = Recent[TableShape](_SHAPES_BYTES, lambda shape: shape.bytes)
+        self._indexes = Recent[PreferenceIndex](_INDEXES_BYTES, lambda index: index.bytes)
+        self._scans = Recent[Scan](256)
+        self._counts = Recent[dict[str, Any]](256)
 
     def close(self) -> None:
         for scan in self._scans.values():
@@ -259,7 +259,7 @@ class DatasetReader:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
 
-class _Recent(OrderedDict[tuple[Any, ...], T]):
+class Recent(OrderedDict[tuple[Any, ...], T]):
     """The entries used last, together at most `size` of what `weigh` gives (1 each unless told). Threads may share one."""
 
     def __init__(self, size: int, weigh: Callable[[T], int] = lambda _: 1) -> None:

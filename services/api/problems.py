@@ -23,6 +23,7 @@ from shared.domain.annotations import AnnotationTaskNotFound
 from shared.domain.deployments import DeploymentConflict, DeploymentNotFound
 from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.profiles import ProfileNotFound
+from shared.metadata.repositories.benches import BenchNotFound
 from shared.metadata.repositories.jobs import JobConflict, JobNotFound
 from shared.metadata.repositories.models import ModelNotFound
 from shared.metadata.repositories.profiles import ProfileExists
@@ -130,7 +131,10 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, InputRefused):
         faults = [{"pointer": error.pointer or "", "detail": str(error)}]
         return Problem(422, error.code, str(error), errors=faults)
-    if isinstance(error, JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound | AnnotationTaskNotFound):
+    if isinstance(
+        error,
+        JobNotFound | ModelNotFound | ProfileNotFound | DeploymentNotFound | BenchNotFound | AnnotationTaskNotFound,
+    ):
         return Problem(404, "not_found", str(error))
     if isinstance(error, JobConflict | ProfileExists | DeploymentConflict):
         return Problem(409, error.code, str(error))

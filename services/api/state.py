@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from services.api.benches import BenchReader
 from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
@@ -31,6 +32,7 @@ class ApiState:
     events: EventHub
     objects: LocalObjects
     datasets: DatasetReader
+    benches: BenchReader
     gateway: Gateway
     models: LanguageModels
     inferring: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from shared.domain.jobs import JobSpec, Source
 from shared.domain.taxonomy import Taxonomy, default_taxonomy, parse_taxonomy
 from shared.llm.estimate import Estimate, estimate_job
 from shared.metadata.repositories.files import FileRepository
+from shared.metadata.repositories.idempotency import IdempotencyRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.taxonomies import TaxonomyRepository
 from shared.metadata.tables import UploadedFile
@@ -140,6 +142,30 @@ def require_budget(checked: CheckedJob) -> None:
             errors=[{"pointer": "/budget_usd", "detail": detail}],
             extensions=figures,
         )
+
+
+async def submit_spec(state: ApiState, project_id: str, spec: JobSpec, idempotency_key: str | None) -> str:
+    """Check a job, hold its budget against its estimate and submit it; its id. The same key with the same spec gives the same
+    job. Raises as `check_job` and `require_budget` do, and where the key came with another spec."""
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = (idempotency_key, sha256(spec.model_dump_json().encode()).hexdigest())
+        async with state.transaction() as session:
+            earlier = await IdempotencyRepository(session).job_of(project_id, *idempotency)
+        if earlier is not None:
+            return earlier
+    checked = await check_job(state, project_id, spec)
+    require_budget(checked)
+    async with state.transaction() as session:
+        job, _ = await JobRepository(session).submit(
+            project_id,
+            spec,
+            checked.taxonomy,
+            teacher_is_simulator=checked.teacher_is_simulator,
+            estimate=checked.estimate.model_dump(mode="json"),
+            idempotency=idempotency,
+        )
+    return job.id
 
 
 async def find_taxonomy(state: ApiState, project_id: str, taxonomy_id: str) -> Taxonomy:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 from uuid import uuid4
 
 import typer
@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import annotations, deployments, models, profiles
+from services.cli import annotations, benches, deployments, evaluations, models, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
 from services.cli.dry_run import is_spec, show_previews, submit_dry_run
 from services.cli.embedded.state import StateFolder
 from services.cli.embedded.supervisor import running_system
+from services.cli.estimates import print_estimate
 from services.cli.pull import pull_job
 from services.cli.spec import read_spec
 from services.cli.uploads import with_uploads
@@ -35,6 +36,8 @@ console = Console(soft_wrap=True)
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(benches.app, name="benches")
+app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(annotations.app, name="annotations")
 app.command("training-presets")(models.training_presets)
 
@@ -245,25 +248,6 @@ def audit(
 def purge_cache() -> None:
     """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""
     console.print(f"{ApiClient().delete('/v1/cache')['removed']:,} stored answers removed")
-
-
-def print_estimate(found: dict[str, Any], to: Console) -> None:
-    """One line per stage, then the sum."""
-    table = Table("stage", "calls", "prompt tokens", "completion tokens", "cost")
-    for stage in found["stages"]:
-        table.add_row(
-            stage["stage"],
-            f"{stage['calls']:,}",
-            f"{stage['prompt_tokens']:,}",
-            f"{stage['completion_tokens']:,}",
-            _dollars(stage["cost_micro_usd"]),
-        )
-    to.print(table)
-    to.print(f"in all {_dollars(found['cost_micro_usd'])}")
-
-
-def _dollars(micro_usd: int | None) -> str:
-    return "unknown: no price is configured for this model" if micro_usd is None else f"${micro_usd / 1e6:.4f}"
 
 
 def _follow(client: ApiClient, job_id: str) -> None:

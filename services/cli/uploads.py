@@ -66,6 +66,12 @@ def _places(body: dict[str, Any]) -> Iterator[_Place]:
     questions = body.get("questions")
     if isinstance(questions, dict) and "file" in questions:
         yield from _named(questions, "file", "/questions/file", "file")
+    for key in ("answer", "candidates"):  # of a job, and of the short form of an evaluation
+        candidates = body.get(key)
+        for number, answer in enumerate(candidates if isinstance(candidates, list) else ()):
+            candidate = answer.get("candidate") if isinstance(answer, dict) else None
+            if isinstance(candidate, dict) and "file" in candidate:
+                yield from _named(candidate, "file", f"/{key}/{number}/candidate/file", "file")
     curate = body.get("curate")
     benchmarks = curate.get("decontaminate_against") if isinstance(curate, dict) else None
     for number in range(len(benchmarks) if isinstance(benchmarks, list) else 0):
@@ -92,6 +98,6 @@ def _require_partners(files: dict[str, Path], places: Sequence[_Place]) -> None:
         name = unused[0]
         raise MultifacetError(
             f"--upload {files[name]} is not used: the spec names {_PREFIX}{name} nowhere. Write it as the `file` of a source, "
-            "in curate.decontaminate_against, as `data.file` of a training, as `questions.file` or as `taxonomy`, or leave the "
-            "option out"
+            "in curate.decontaminate_against, as `data.file` of a training, as `questions.file`, as `candidate.file` of who answers "
+            "or as `taxonomy`, or leave the option out"
         )

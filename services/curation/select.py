@@ -1,7 +1,7 @@
 """The select step: what the candidates of a job are asked, in shards as curation writes them.
 
-Rows come from a collection (of this job or another) or an upload. A facet is asked its instruction under its system message; what
-cannot be asked, or is not wanted, is left out and counted with a reason.
+Rows come from a collection (of this job or another), a bench or an upload. A facet is asked its instruction under its system
+message; what cannot be asked, or is not wanted, is left out and counted with a reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from services.curation.bench_questions import bench_contents, without_dropped
 from shared.artifacts.layout import part_name
 from shared.artifacts.tables import (
     REJECTED_ROW_SCHEMA,
@@ -19,6 +20,7 @@ from shared.artifacts.tables import (
     iterate_rows,
     write_rows,
 )
+from shared.bench_layout.records import BenchItem, is_bench, read_bench_record
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.identifiers import row_id_of, seed_of
 from shared.domain.jobs import Source
@@ -41,15 +43,18 @@ def run(context: WholeContext) -> WholeResult:
     """Choose what is asked. Outputs `part-00000.parquet`…, and `rejected.parquet` of an upload that holds unusable rows.
 
     The ledger counts facets: those left out are `other_split`, `not_drawn` (by `maximum_rows`), `not_in_collection` (assembly
-    left them out), `no_system_message`, or were rejected by an earlier stage (`rejected_before`). Of an upload every line counts
-    as a facet: `duplicate`, `empty`, or why it cannot be read.
+    left them out), `no_system_message`, were rejected by an earlier stage (`rejected_before`), or of a bench `dropped_in_review`.
+    Of an upload every line counts as a facet: `duplicate`, `empty`, why it cannot be read, and in the layout of the Multifaceted
+    Bench why it is no item of a bench (`shared.bench_layout.records`).
 
     Raises StepFailed `nothing_to_ask` where nothing is left, InputRefused for an upload that cannot be used at all.
     """
     upload = next((item for item in context.inputs if item.stage == UPLOAD_STAGE), None)
     rejected_path = context.output_folder / "rejected.parquet"
     with TableWriter(rejected_path, REJECTED_ROW_SCHEMA) as rejected:
-        if upload is not None:
+        if context.spec.asked.bench is not None:
+            rows, ledger = _of_bench(context, rejected)
+        elif upload is not None:
             rows, ledger = _of_upload(context, upload, rejected)
         else:
             rows, ledger = _of_collection(context)
@@ -159,6 +164,32 @@ def _draw(context: WholeContext, facets: Mapping[str, int], ledger: Ledger) -> s
     return set(drawn)
 
 
+def _of_bench(context: WholeContext, rejected: TableWriter) -> tuple[Iterator[InstructionRow], Ledger]:
+    """The items of a bench but for those that its review dropped; lines of an uploaded one that are no items are rejected."""
+    held = context.inputs[0]
+    title = str(held.metadata.get("name") or held.name)
+    contents = bench_contents(held)
+    items = contents.items
+    ledger = Ledger()
+    for fault in contents.faults:
+        _leave_out(ledger, fault.reason, 1)
+        _reject(rejected, title, fault)
+    ledger.rows_in = len(contents.rows) + len(contents.faults)
+    ledger.facets_in = items + len(contents.faults)
+    rows = without_dropped(contents.rows, held)
+    if dropped := items - sum(len(row.facets) for row in rows):
+        _leave_out(ledger, "dropped_in_review", dropped)
+    drawn = _draw(context, {row.row_id: len(row.facets) for row in rows}, ledger)
+    return (row for row in rows if row.row_id in drawn), ledger
+
+
+def _reject(rejected: TableWriter, title: str, fault: BadRecord) -> None:
+    text = fault.text[:_REJECTED_CHARACTERS]
+    record = msgspec.to_builtins(RejectedRow(0, title, fault.row, fault.reason, fault.detail, text))
+    record["text"] = record["text"].encode("utf-8", "replace").decode()
+    rejected.write(record)
+
+
 class _Line(msgspec.Struct, frozen=True):
     """One line of an upload that can be asked."""
 
@@ -180,9 +211,7 @@ def _of_upload(
 
     def leave_out(number: int, reason: str, detail: str, text: str) -> None:
         _leave_out(ledger, reason, 1)
-        record = msgspec.to_builtins(RejectedRow(0, title, number, reason, detail, text[:_REJECTED_CHARACTERS]))
-        record["text"] = record["text"].encode("utf-8", "replace").decode()
-        rejected.write(record)
+        _reject(rejected, title, BadRecord(number, reason, detail, text))
 
     unusable = lines = 0
     for line in _lines(upload):
@@ -217,7 +246,7 @@ def _of_upload(
 
 
 def _lines(upload: InputObject) -> Iterator[_Line | BadRecord]:
-    """What the upload holds: prompts under system messages, or plain instructions."""
+    """What the upload holds: items of a bench, prompts under system messages, or plain instructions."""
     file_format = detect_format(upload.path, "auto", _POINTER)
     columns = parquet_columns(upload.path, _POINTER) if file_format == "parquet" else None
     records = read_records(upload.path, file_format, _POINTER)
@@ -231,6 +260,10 @@ def _lines(upload: InputObject) -> Iterator[_Line | BadRecord]:
             {},
         )
         columns = list(first)
+    if is_bench(columns):
+        for record in records:
+            yield record if isinstance(record, BadRecord) else _bench_line(record.row, record.fields)
+        return
     if "prompt" in columns:
         for record in records:
             yield record if isinstance(record, BadRecord) else _prompt_line(record.row, record.fields)
@@ -249,6 +282,13 @@ def _lines(upload: InputObject) -> Iterator[_Line | BadRecord]:
             yield _Line(
                 record.row, mapped.instruction, Facet(0), mapped.main_source or "", mapped.original_source or ""
             )
+
+
+def _bench_line(number: int, fields: dict[str, Any]) -> _Line | BadRecord:
+    item = read_bench_record(fields)
+    if isinstance(item, BenchItem):
+        return _Line(number, item.instruction, item.facet, item.source)
+    return BadRecord(number, item.reason, item.detail, _text(fields.get("prompt")))
 
 
 def _prompt_line(number: int, fields: dict[str, Any]) -> _Line | BadRecord:

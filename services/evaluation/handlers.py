@@ -7,6 +7,7 @@ from shared.domain.plan import StageKind
 from shared.stages.protocol import RowStageHandler, WholeStepHandler
 
 HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
+    WholeStepHandler(StageKind.BENCH, "services.evaluation.bench.keeping:run"),
     RowStageHandler(StageKind.RUBRIC, writing.write_rubrics, {writing.SCHEMA_NAME: writing.PROMPT.version}),
     RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}, takes_rejected=True),
     RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}, takes_rejected=True),
@@ -17,4 +18,5 @@ HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
         joins=True,
         takes_rejected=True,
     ),
+    WholeStepHandler(StageKind.EVALUATE, "services.evaluation.reporting.report:run"),
 )

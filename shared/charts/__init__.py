@@ -7,6 +7,7 @@ Draw a figure in an element whose height is set to `layout.height`: on a resize 
 
 from shared.charts.bars import coverage_bars, flow_bars, ranked_bars
 from shared.charts.distributions import length_histograms, similarity_distributions
+from shared.charts.evaluation import best_of_lines, dimension_radar, interval_dots, win_matrix
 from shared.charts.hierarchy import preference_sunburst
 from shared.charts.theme import Figure, label_text
 from shared.charts.training import TrainingCurve, series_points, thinned, training_curves
@@ -14,8 +15,11 @@ from shared.charts.training import TrainingCurve, series_points, thinned, traini
 __all__ = [
     "Figure",
     "TrainingCurve",
+    "best_of_lines",
     "coverage_bars",
+    "dimension_radar",
     "flow_bars",
+    "interval_dots",
     "label_text",
     "length_histograms",
     "preference_sunburst",
@@ -24,4 +28,5 @@ __all__ = [
     "similarity_distributions",
     "thinned",
     "training_curves",
+    "win_matrix",
 ]

@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
@@ -14,9 +14,10 @@ def report_style() -> Markup:
 
 
 def page_environment(package: str) -> Environment:
-    """Templates of a package's folder `templates`: every text of the data is escaped, and a missing name is an error."""
+    """Templates of a package's folder `templates`, and those that all reports share: every text of the data is escaped, and a
+    missing name is an error."""
     return Environment(
-        loader=PackageLoader(package, "templates"),
+        loader=ChoiceLoader([PackageLoader(package, "templates"), PackageLoader("shared.pages", "templates")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

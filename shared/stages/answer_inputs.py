@@ -1,11 +1,13 @@
 """Finding what answering reads: the rows that are asked, and the models that answer and score.
 
 Every fault is an InputRefused that points at the option in the job spec, so submission can ask the same questions. The child of
-`select` finds its rows as parts of the stage `rows`, what the collection took of them as tables of `collection`, or an upload.
+`select` finds its rows as parts of the stage `rows`, what the collection took of them as tables of `collection`, or an upload;
+those of a bench as the table of the stage `bench` or as an upload, with the items that its review dropped in the metadata.
 """
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.domain.answers import (
@@ -15,27 +17,32 @@ from shared.domain.answers import (
     RewardChoice,
     ServerChoice,
 )
+from shared.domain.benches import BENCH_ROWS_FILE, Outcome, outcomes
 from shared.domain.deployments import ServerOptions, ServingModel
 from shared.domain.errors import InputRefused
+from shared.domain.evaluations import BENCH
 from shared.domain.jobs import JobSpec
 from shared.domain.plan import asked_stages, plan_until
 from shared.domain.states import JobState
 from shared.domain.training import Method
 from shared.llm.providers import load_providers
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.benches import BenchRepository
 from shared.metadata.repositories.files import FileRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.models import ModelRepository
 from shared.metadata.repositories.served_models import refuse_options, served_model
 from shared.metadata.repositories.serving import ServingRepository
 from shared.metadata.repositories.steps import Claim
-from shared.metadata.tables import Job, RegisteredModel, UploadedFile
+from shared.metadata.tables import Artifact, Bench, Job, RegisteredModel, UploadedFile
 from shared.settings import get_settings
 from shared.stages.protocol import InputReference
 from shared.stages.training_inputs import reference, upload_reference
 
 ROWS_STAGE = "rows"
 COLLECTION_STAGE = "collection"
+DROPPED = "dropped"
+"""Name in an input's metadata: ids of the items of a bench that are not asked."""
 
 _ASSEMBLE = "assemble"
 _COLLECTION_TABLES = ("collection/train.parquet", "collection/test.parquet")
@@ -46,6 +53,8 @@ async def question_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) ->
     asked = spec.asked
     if asked.file is not None:
         return [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+    if asked.bench is not None:
+        return [await _bench_input(session, claim.project_id, asked.bench)]
     if asked.job is None:
         return await _rows(session, claim.job_id, claim.needs, "/questions")
     job = await find_job_of_questions(session, claim.project_id, asked)
@@ -88,6 +97,45 @@ async def find_file_of_questions(session: AsyncSession, project_id: str, asked: 
             "/questions/file",
         )
     return file
+
+
+async def find_bench_of_questions(
+    session: AsyncSession, project_id: str, bench_id: str
+) -> tuple[Bench, Artifact | UploadedFile]:
+    """The bench that `questions.bench` names, and the object that holds its items. Raises InputRefused at `/questions/bench`."""
+    place = "/questions/bench"
+    bench = await BenchRepository(session).get(project_id, bench_id)
+    if bench is None:
+        raise InputRefused(
+            f"there is no bench {bench_id!r} in this project; GET /v1/benches lists them, POST makes one of an uploaded file",
+            place,
+        )
+    held = await bench_object(session, bench)
+    if held is None:
+        raise InputRefused(f"the items of bench {bench_id} are gone; make it again", place)
+    return bench, held
+
+
+async def bench_object(session: AsyncSession, bench: Bench) -> Artifact | UploadedFile | None:
+    """What holds the items of a bench: the rows that its job kept (`bench-rows.parquet`), or its uploaded file."""
+    if bench.file_id is not None:
+        return await FileRepository(session).get(bench.project_id, bench.file_id)
+    found = await ArtifactRepository(session).of_stages(bench.job_id or "", [BENCH], BENCH_ROWS_FILE)
+    return found[-1] if found else None
+
+
+async def dropped_items(session: AsyncSession, bench_id: str) -> list[str]:
+    """Ids of the items that the review of a bench dropped, see `shared.domain.benches.outcome_of`."""
+    reviews = await BenchRepository(session).reviews(bench_id)
+    told = outcomes((review.item_id, review.decision) for review in reviews)
+    return sorted(item for item, outcome in told.items() if outcome is Outcome.DROPPED)
+
+
+async def _bench_input(session: AsyncSession, project_id: str, bench_id: str) -> InputReference:
+    _, held = await find_bench_of_questions(session, project_id, bench_id)
+    found = reference(held, BENCH, held.name) if isinstance(held, Artifact) else upload_reference(held)
+    dropped = await dropped_items(session, bench_id)
+    return msgspec.structs.replace(found, metadata={**found.metadata, DROPPED: dropped})
 
 
 async def find_registered(

@@ -12,10 +12,13 @@ from shared.domain.errors import InputRefused
 from shared.domain.jobs import JobSpec, ModelChoice
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind
+from shared.llm.providers import load_providers
 from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.metadata.repositories.benches import BenchRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
+from shared.settings import get_settings
 from shared.stages.answer_inputs import answer_models, question_inputs
 from shared.stages.job_data import code_version
 from shared.stages.protocol import InputReference, WholeStepHandler
@@ -125,9 +128,29 @@ async def job_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[
         "model": None if spec.teacher is None else spec.teacher.model,
         "judge": None if spec.judge is None else {"provider": spec.judge.provider, "model": spec.judge.model},
         "data_teacher": await _data_teacher(session, claim, spec, is_simulator=job.teacher_is_simulator),
-        "answer_models": await answer_models(session, claim, spec) if claim.kind == StageKind.REPORT else {},
+        "answer_models": await answer_models(session, claim, spec) if claim.kind in _TELLS_OF_MODELS else {},
+        **(await _evaluation_facts(session, claim, spec) if claim.kind == StageKind.EVALUATE else {}),
         "usage": [row.model_dump(exclude={"job_id", "project_id"}) for row in usage.scalars()],
     }
+
+
+_TELLS_OF_MODELS = frozenset({StageKind.REPORT.value, StageKind.EVALUATE.value})
+
+
+async def _evaluation_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, Any]:
+    """`asked_teacher`: `provider/model` that wrote what is asked, where another job made it; `judge_is_simulator`."""
+    asked = spec.asked
+    teacher = None
+    if asked.bench is not None:
+        bench = await BenchRepository(session).get(claim.project_id, asked.bench)
+        teacher = None if bench is None else bench.teacher
+    elif asked.job is not None:
+        job = await JobRepository(session).get(claim.project_id, asked.job)
+        choice = None if job is None else JobSpec.model_validate(job.spec).teacher
+        teacher = None if choice is None else f"{choice.provider}/{choice.model}"
+    configured = load_providers(get_settings().providers_file).providers
+    judge = None if spec.judge is None else configured.get(spec.judge.provider)
+    return {"asked_teacher": teacher, "judge_is_simulator": judge is not None and judge.simulator}
 
 
 async def _data_teacher(

@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from services.api.pages.annotations import router as annotations_router
+from services.api.pages.benches import router as benches_router
 from services.api.pages.deployments import router as deployments_router
 from services.api.pages.explorer import router as explorer_router
 from services.api.pages.jobs import router as jobs_router
@@ -31,6 +32,7 @@ def mount_pages(app: FastAPI) -> None:
         models_router,
         deployments_router,
         profiles_router,
+        benches_router,
         annotations_router,
         try_router,
     ):

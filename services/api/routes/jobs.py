@@ -1,7 +1,6 @@
 """Jobs: submit, look, cancel, retry, events."""
 
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Annotated
 
 import anyio
@@ -26,11 +25,10 @@ from services.api.schemas import (
     step_view,
 )
 from services.api.state import State
-from services.api.submission import check_job, require_budget
+from services.api.submission import check_job, submit_spec
 from shared.domain.jobs import JobSpec
 from shared.domain.states import JOB_END_STATES, JobState, StepState
 from shared.llm.estimate import Estimate
-from shared.metadata.repositories.idempotency import IdempotencyRepository
 from shared.metadata.repositories.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -71,49 +69,33 @@ Spec = Annotated[
 ]
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="the same key with the same body gives the same job, however often it is sent; with another body, 422",
+    ),
+]
+
+
 @router.post("", status_code=202, operation_id="submit_job", responses=problems(413, 415))
 async def submit(
     spec: Spec,
     response: Response,
     caller: Writer,
     state: State,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x21-\x7e]+$",
-            description="the same key with the same body gives the same job, however often it is sent; with another body, 422",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Submit a job.
 
     Everything that can be checked is checked now: provider, model, taxonomy, files and their mappings, and the budget
     against the estimate. A job that was answered 202 is not lost. `Location` names it.
     """
-    idempotency = None
-    if idempotency_key is not None:
-        canonical = spec.model_dump_json().encode()
-        idempotency = (idempotency_key, sha256(canonical).hexdigest())
-        async with state.transaction() as session:
-            earlier = await IdempotencyRepository(session).job_of(caller.project_id, *idempotency)
-        if earlier is not None:
-            response.headers["Location"] = f"/v1/jobs/{earlier}"
-            return await get_job(earlier, caller, state)
-    checked = await check_job(state, caller.project_id, spec)
-    require_budget(checked)
-    async with state.transaction() as session:
-        job, _ = await JobRepository(session).submit(
-            caller.project_id,
-            spec,
-            checked.taxonomy,
-            teacher_is_simulator=checked.teacher_is_simulator,
-            estimate=checked.estimate.model_dump(mode="json"),
-            idempotency=idempotency,
-        )
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return await get_job(job.id, caller, state)
+    job_id = await submit_spec(state, caller.project_id, spec, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    return await get_job(job_id, caller, state)
 
 
 @router.post("/estimate", operation_id="estimate_job", responses=problems(413, 415))

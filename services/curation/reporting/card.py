@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.curation.reporting.facts import money
 from services.curation.reporting.figures_as_text import FILTERS
+from shared.pages.one_file import money
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 

@@ -30,14 +30,6 @@ def job_facts(facts: Mapping[str, Any], spec: JobSpec, job_id: str) -> dict[str,
     }
 
 
-def money(micro_usd: int | None) -> str:
-    """Micro-dollars for people: two digits above a dollar, four below, `unknown` for None."""
-    if micro_usd is None:
-        return "unknown"
-    dollars = micro_usd / 1_000_000
-    return f"${dollars:,.2f}" if dollars >= 1 or micro_usd == 0 else f"${dollars:.4f}"
-
-
 def _usage(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "stage": str(entry.get("stage") or "unknown"),

@@ -1,6 +1,7 @@
 """Benches of projects: what a stage `bench` kept, or an uploaded file, and what people decided about their items."""
 
 import builtins
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -58,6 +59,11 @@ class BenchRepository:
             raise BenchNotFound(f"no bench {bench_id} in this project")
         return found
 
+    async def of_file(self, project_id: str, file_id: str) -> Bench | None:
+        """The bench that an uploaded file was registered as."""
+        query = sa.select(Bench).where(col(Bench.project_id) == project_id, col(Bench.file_id) == file_id)
+        return (await self._session.execute(query)).scalar_one_or_none()
+
     async def list(self, project_id: str, *, before: str | None = None, limit: int = 50) -> builtins.list[Bench]:
         """Newest first; `before` is the last id of the page before."""
         query = sa.select(Bench).where(col(Bench.project_id) == project_id)
@@ -77,6 +83,15 @@ class BenchRepository:
                 set_={"decision": decision, "reason": reason, "decided_at": sa.func.now()},
             )
         )
+
+    async def decided(self, bench_ids: Sequence[str]) -> dict[str, int]:
+        """How many items of each bench somebody has decided about; benches without any are left out."""
+        query = (
+            sa.select(col(BenchReview.bench_id), sa.func.count(sa.distinct(col(BenchReview.item_id))).label("decided"))
+            .where(col(BenchReview.bench_id).in_(bench_ids))
+            .group_by(col(BenchReview.bench_id))
+        )
+        return {row.bench_id: row.decided for row in await self._session.execute(query)}
 
     async def reviews(self, bench_id: str) -> builtins.list[BenchReview]:
         """All decisions, by item and reviewer."""

@@ -14,7 +14,7 @@ from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.identifiers import new_id
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
-from shared.domain.plan import plan_of
+from shared.domain.plan import StageKind, plan_of
 from shared.domain.states import (
     JOB_END_STATES,
     JOB_TRANSITIONS,
@@ -165,6 +165,21 @@ class JobRepository:
             query = query.where(col(Job.id) < before)
         query = query.order_by(col(Job.id).desc()).limit(limit)
         return builtins.list((await self._session.execute(query)).scalars())
+
+    async def list_with(
+        self, project_id: str, kind: StageKind, *, before: str | None = None, limit: int = 50
+    ) -> builtins.list[tuple[Job, Stage]]:
+        """The jobs that have a stage of this kind, of which each job has one at most, with that stage; newest first. `before` is
+        the last job id of the page before."""
+        query = (
+            sa.select(Job, Stage)
+            .join(Stage, col(Stage.job_id) == col(Job.id))
+            .where(col(Job.project_id) == project_id, col(Stage.kind) == kind.value)
+        )
+        if before is not None:
+            query = query.where(col(Job.id) < before)
+        query = query.order_by(col(Job.id).desc()).limit(limit)
+        return [(row.Job, row.Stage) for row in await self._session.execute(query)]
 
     async def names(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
         """Names of those of the jobs that this project has, by id."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.api.datasets import RowFilter, _Recent, data_sets
+from services.api.datasets import Recent, RowFilter, data_sets
 from services.api.local_objects import LocalObjects, ObjectReference
 from services.api.row_scans import Scan
 from services.api.row_tables import Positions
@@ -108,7 +108,7 @@ async def test_filters_find_exactly_what_passes(
 
 
 def test_a_cache_keeps_what_was_used_last_within_its_weight() -> None:
-    cache = _Recent[str](10, len)
+    cache = Recent[str](10, len)
     for text in ("aaaa", "bbb", "ccc"):
         cache.put((text,), text)
     assert cache.get(("aaaa",)) == "aaaa"

@@ -49,6 +49,8 @@ def test_every_place_that_takes_an_upload_gets_its_id(client: _Client, files: di
         "taxonomy": "upload:own.yaml",
         "train": [{"data": {"file": "upload:own.jsonl"}}, {"data": {"job": "job_1"}}, "no training"],
         "questions": {"file": "upload:own.jsonl"},
+        "answer": [{"candidate": {"file": "upload:own.jsonl"}}, {"candidate": {"given": True}}, "no stage"],
+        "candidates": [{"candidate": {"file": "upload:bench.jsonl"}}, {"candidate": None}],
     }
     assert replaced(client, body, *files.values()) == {
         "sources": [{"file": "file_own"}, {"hub": "a/b"}, {"file": "file_1"}],
@@ -56,6 +58,8 @@ def test_every_place_that_takes_an_upload_gets_its_id(client: _Client, files: di
         "taxonomy": "taxonomy_own",
         "train": [{"data": {"file": "file_own"}}, {"data": {"job": "job_1"}}, "no training"],
         "questions": {"file": "file_own"},
+        "answer": [{"candidate": {"file": "file_own"}}, {"candidate": {"given": True}}, "no stage"],
+        "candidates": [{"candidate": {"file": "file_bench"}}, {"candidate": None}],
     }
     assert client.sent == [
         ("file", files["own.jsonl"]),

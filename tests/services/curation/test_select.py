@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from services.curation.select import run
 from shared.artifacts.tables import iterate_records, read_rows, write_records, write_rows
+from shared.bench_layout.files import read_bench_file
+from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.jobs import JobSpec
 from shared.domain.rows import Facet, InstructionRow, Preference, Rejection
 from shared.stages.protocol import InputObject, WholeResult
 from tests.services.curation.assembly.synthetic import make_context
+from tests.support.benches import bench_facet, bench_line, bench_row
 
 PREFERENCE = Preference("style", "length", "brief", "Be brief.", "brief")
 COLLECTION = pa.schema([("row_id", pa.string()), ("facet_index", pa.int64())])
@@ -173,3 +176,66 @@ def test_an_upload_without_any_usable_column_is_refused_where_it_is_named(tmp_pa
     with pytest.raises(InputRefused) as refused:
         upload(tmp_path, lines({"colour": 7}))
     assert (refused.value.pointer or "").startswith("/questions/file")
+
+
+def test_a_file_in_the_layout_of_the_bench_brings_references_and_rubrics(tmp_path: Path) -> None:
+    four = dict(list(bench_line()["rubrics"][0]["score_descriptions"].items())[:4])
+    result, (row, other) = upload(
+        tmp_path,
+        lines(
+            bench_line(),
+            bench_line(system="You answer at length."),
+            bench_line(),
+            bench_line(system="Four.", rubrics=[{"criteria": "?", "score_descriptions": four}]),
+            bench_line(prompt="Another?", reference_answer="."),
+            bench_line(prompt="Another?", source=""),
+        ),
+    )
+    assert (row.main_source, [facet.index for facet in row.facets]) == ("koala", [0, 1])
+    assert (row.facets[0].response, len(row.facets[0].rubrics)) == (bench_line()["reference_answer"], 1)
+    assert other.main_source == "mine.jsonl"
+    assert result.ledger.reasons == {"duplicate": 1, "bad_rubric": 1, "short_reference": 1}
+
+
+def of_bench(folder: Path, rows: list[InstructionRow], dropped: list[str], **questions: Any) -> Any:
+    path = folder / "bench-rows.parquet"
+    write_rows(path, rows)
+    item = InputObject("bench", path.name, path, len(rows), {"dropped": dropped})
+    return chosen(folder, [item], {"bench": "bench_1", **questions})
+
+
+def test_a_bench_is_asked_whatever_its_splits_but_for_what_its_review_dropped(tmp_path: Path) -> None:
+    rows = [
+        bench_row(0, bench_facet(0), bench_facet(2), split="train"),
+        bench_row(1, bench_facet(0), bench_facet(1)),
+        bench_row(2, bench_facet(0)),
+    ]
+    dropped = [item_id(rows[0].row_id, 2), item_id(rows[2].row_id, 0), "gone:0"]
+    result, out = of_bench(tmp_path, rows, dropped)
+    assert [(row.row_id, [facet.index for facet in row.facets]) for row in out] == [
+        (rows[0].row_id, [0]),
+        (rows[1].row_id, [0, 1]),
+    ]
+    assert out[0].facets[0] == rows[0].facets[0]
+    assert result.ledger.reasons == {"dropped_in_review": 2}
+    assert (result.ledger.rows_in, result.ledger.facets_in) == (3, 5)
+    drawn, one = of_bench(tmp_path, rows, dropped, maximum_rows=1)
+    assert len(one) == 1
+    assert drawn.ledger.reasons == {"dropped_in_review": 2, "not_drawn": 3 - len(one[0].facets)}
+
+
+def test_an_uploaded_bench_is_read_again_with_the_same_items(tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(lines(bench_line(), bench_line(system="At length."), bench_line(reference_answer="")))
+    (row,) = read_bench_file(path, "mine.jsonl", "/file").rows
+    held = InputObject("upload", "file_1", path, None, {"name": "mine.jsonl", "dropped": [item_id(row.row_id, 0)]})
+    result, (kept,) = chosen(tmp_path, [held], {"bench": "bench_1"})
+    assert kept.facets == row.facets[1:]
+    assert result.ledger.reasons == {"no_reference": 1, "dropped_in_review": 1}
+    assert {output.name for output in result.outputs} == {"part-00000.parquet", "rejected.parquet"}
+
+
+def test_a_bench_of_which_everything_was_dropped_is_refused(tmp_path: Path) -> None:
+    row = bench_row(0, bench_facet(0))
+    with pytest.raises(StepFailed, match="dropped_in_review: 1"):
+        of_bench(tmp_path, [row], [item_id(row.row_id, 0)])

@@ -14,12 +14,12 @@ from playwright.sync_api import sync_playwright
 
 from services.curation.reporting.card import markdown_text
 from services.curation.reporting.flow import flow_of
-from services.curation.reporting.page import json_block
 from services.curation.reporting.report import run
 from shared.domain.errors import StepFailed
 from shared.domain.jobs import ModelChoice, SplitParameters
 from shared.domain.ledger import Ledger
 from shared.domain.rows import HARMFUL_INTENT_TAG
+from shared.pages.one_file import json_block
 from shared.stages.protocol import WholeContext
 from tests.services.curation.assembly.synthetic import make_context, make_rows, make_spec
 from tests.services.curation.reporting.finished import facts, report_context

@@ -1,0 +1,1 @@
+"""Keeping a bench of what the teacher wrote rubrics for."""

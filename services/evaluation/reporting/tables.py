@@ -1,0 +1,116 @@
+"""The evaluation as tables that a spreadsheet opens: one line per grade, per comparison, per item."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from services.evaluation.figures.evaluation import Evaluation
+from services.evaluation.figures.gathering import rows_of
+from shared.domain.evaluations import COMPARE_PREFIX, JUDGE_PREFIX, RATE_PREFIX
+from shared.stages.protocol import InputObject
+
+_SCORES = (
+    "candidate", "protocol", "row_id", "facet", "answer", "rubric_of", "rubric", "dimension", "subdimension", "run", "score",
+    "fault", "words", "source", "level", "category",
+)  # fmt: skip
+_COMPARISONS = (
+    "candidate",
+    "baseline",
+    "row_id",
+    "facet",
+    "order",
+    "run",
+    "verdict",
+    "fault",
+    "words",
+    "baseline_words",
+)
+
+
+def scores_table(evaluation: Evaluation, inputs: Sequence[InputObject]) -> bytes:
+    """Every verdict of absolute grading and of rated conversations, lost ones included with an empty score. `rubric_of` is the
+    facet whose rubric it was; of a conversation `rubric` is the turn."""
+    return _table(_SCORES, _scores(evaluation, inputs))
+
+
+def comparisons_table(evaluation: Evaluation, inputs: Sequence[InputObject], baseline: str | None) -> bytes:
+    """Every verdict on a pair, as the candidate sees it, lost ones included with an empty verdict."""
+    return _table(_COMPARISONS, _comparisons(evaluation, inputs, baseline or ""))
+
+
+def items_table(evaluation: Evaluation) -> bytes:
+    """One line per item: what it is told by, and of every candidate the mean score and the length. What two evaluations of one
+    bench are compared by."""
+    names = list(evaluation.answered)
+    columns = ["row_id", "facet", "source", "level", "category"]
+    columns += [f"{kind}:{name}" for name in names for kind in ("score", "words")]
+    return _table(columns, _items(evaluation, names))
+
+
+def _items(evaluation: Evaluation, names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    for key, item in evaluation.items.items():
+        line: list[Any] = [item.row_id, item.facet, item.source, item.level, item.category]
+        for name in names:
+            score = evaluation.scores.get(name, {}).get(key)
+            line += ["" if score is None else repr(score), evaluation.words[name].get(key, "")]
+        yield line
+
+
+def _scores(evaluation: Evaluation, inputs: Sequence[InputObject]) -> Iterable[Sequence[Any]]:
+    for name, words in evaluation.words.items():
+        for prefix, protocol in ((JUDGE_PREFIX, "absolute"), (RATE_PREFIX, "conversation")):
+            for row in rows_of(inputs, prefix + name):
+                facets = {facet.index: facet for facet in row.facets}
+                for facet in row.facets:
+                    for one in facet.judgments:
+                        owner = facets.get(one.facet)
+                        graded = protocol == "absolute" and owner is not None
+                        preferences = owner.preferences if graded and owner is not None else []
+                        known = 0 <= one.rubric < len(preferences)
+                        yield (
+                            name,
+                            protocol,
+                            row.row_id,
+                            facet.index,
+                            one.answer,
+                            one.facet,
+                            one.rubric,
+                            preferences[one.rubric].dimension if known else "",
+                            preferences[one.rubric].subdimension if known else "",
+                            one.run,
+                            "" if one.score is None else f"{one.score:g}",
+                            one.fault,
+                            words.get((row.row_id, facet.index), ""),
+                            row.main_source,
+                            row.level,
+                            row.category,
+                        )
+
+
+def _comparisons(evaluation: Evaluation, inputs: Sequence[InputObject], baseline: str) -> Iterable[Sequence[Any]]:
+    for name in evaluation.battles:
+        for row in rows_of(inputs, COMPARE_PREFIX + name):
+            for facet in row.facets:
+                key = (row.row_id, facet.index)
+                for one in facet.comparisons:
+                    yield (
+                        name,
+                        baseline,
+                        row.row_id,
+                        facet.index,
+                        one.order,
+                        one.run,
+                        one.verdict,
+                        one.fault,
+                        evaluation.words[name].get(key, ""),
+                        evaluation.words.get(baseline, {}).get(key, ""),
+                    )
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(lines)
+    return text.getvalue().encode()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,9 @@ def bench(embedded: Driver) -> str:
 
 
 @pytest.fixture
-def judged(driver: Driver) -> Iterator[Driver]:
+def judged(driver: Driver) -> Driver:
     driver.faults(SLOW_JUDGE)
-    yield driver
+    return driver
 
 
 def judged_spec(bench: str) -> dict[str, Any]:

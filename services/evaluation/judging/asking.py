@@ -1,7 +1,8 @@
 """One call of a judge: structured output first, then the last tag of what it wrote, then a repair; a lost verdict is recorded."""
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
@@ -10,10 +11,15 @@ from services.evaluation.judging.verdicts import NO_VERDICT, Verdict, settled_li
 from shared.domain.evaluations import JudgeDecoding, VerdictForm
 from shared.llm.protocol import Completion, CompletionRequest, LanguageModel, LanguageModelError, Message
 from shared.llm.structured import NotValid, parse_output, repair_messages, strict_schema
-from shared.stages.facets import Usage
+from shared.stages.facets import Usage, concurrently
 
 REQUEST_CLASS = "judge"
 LONGEST_FEEDBACK = 4000
+CALLS_OF_A_ROW = 32
+"""So many calls about one row are made ready at once: a row can take thousands, and each holds its prompt while it waits."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 class Judged(BaseModel):
@@ -82,6 +88,27 @@ async def ask(
         return _read(await _complete(model, repair, usage), question, form)[0]
     except LanguageModelError as error:
         return Ruling(Verdict(None, error.code), "")
+
+
+def turns_of_a_row() -> asyncio.Semaphore:
+    """What all calls about one row pass through."""
+    return asyncio.Semaphore(CALLS_OF_A_ROW)
+
+
+async def for_each(
+    tasks: Sequence[Task], make: Callable[[Task], Awaitable[Result]], turns: asyncio.Semaphore
+) -> list[Result]:
+    """`make` of every task, in order, as many at once as `turns` lets through. Errors as of `concurrently`."""
+    results: dict[int, Result] = {}
+    waiting = iter(enumerate(tasks))
+
+    async def take_turns() -> None:
+        for position, task in waiting:
+            async with turns:
+                results[position] = await make(task)
+
+    await concurrently([take_turns() for _ in range(min(len(tasks), CALLS_OF_A_ROW))])
+    return [results[position] for position in range(len(tasks))]
 
 
 async def _complete(model: LanguageModel, request: CompletionRequest, usage: Usage) -> Completion:

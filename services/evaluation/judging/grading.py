@@ -4,12 +4,13 @@ One rubric a call, with the reference answer beside it; the judge is shown neith
 grades on other people's rubrics say how specific an answer is: they never enter its own score.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from services.evaluation.judging.asking import FeedbackFirst, Question, ask
+from services.evaluation.judging.asking import FeedbackFirst, Question, ask, for_each, turns_of_a_row
 from services.evaluation.judging.subjects import material
 from services.evaluation.judging.verdicts import Verdict, score_in, tagged_score
 from shared.domain.evaluations import AbsoluteParameters
@@ -51,7 +52,8 @@ async def judge(row: InstructionRow, context: RowContext) -> InstructionRow:
     """
     parameters = absolute_of(context)
     keys = rubric_keys([facet.preferences for facet in row.facets])
-    await concurrently([_judge_facet(row, place, keys, parameters, context) for place in range(len(row.facets))])
+    turns = turns_of_a_row()
+    await concurrently([_judge_facet(row, place, keys, parameters, context, turns) for place in range(len(row.facets))])
     return row
 
 
@@ -64,7 +66,12 @@ def absolute_of(context: RowContext) -> AbsoluteParameters:
 
 
 async def _judge_facet(
-    row: InstructionRow, place: int, keys: list[list[int]], parameters: AbsoluteParameters, context: RowContext
+    row: InstructionRow,
+    place: int,
+    keys: list[list[int]],
+    parameters: AbsoluteParameters,
+    context: RowContext,
+    turns: asyncio.Semaphore,
 ) -> None:
     facet = row.facets[place]
     answers = judged_answers(facet)
@@ -85,7 +92,7 @@ async def _judge_facet(
         rubrics += _others(row, place, keys)
     tasks = [_Task(answer, owner, rubric, run) for answer in answers for owner, rubric in rubrics for run in runs]
     usage = Usage()
-    facet.judgments = await concurrently([_grade(row, facet, task, parameters, context, usage) for task in tasks])
+    facet.judgments = await for_each(tasks, lambda task: _grade(row, facet, task, parameters, context, usage), turns)
     facet.provenance.append(
         provenance_of(context.stage, context.teacher, PROMPT.version, context.spec.seed, parameters.decoding, usage)
     )

@@ -1,9 +1,11 @@
 """Absolute grading: what the judge is shown, what becomes of its verdicts, and what is counted as lost."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from services.evaluation.judging.asking import CALLS_OF_A_ROW
 from services.evaluation.judging.grading import judge
 from shared.domain.errors import StepDeferred, StepFailed
 from shared.domain.rows import Answer, InstructionRow, Rejection
@@ -63,6 +65,27 @@ async def test_answers_are_graded_on_other_peoples_rubrics_where_their_wishes_di
     await graded(row, four, cross=True)
     told = [sorted((one.facet, one.rubric) for one in judged.judgments) for judged in row.facets]
     assert told == [[(0, 0), (0, 1), (1, 1)], [(0, 1), (1, 0), (1, 1)]]
+
+
+async def test_a_row_with_many_verdicts_makes_few_of_its_calls_ready_at_once() -> None:
+    open_now, most = 0, 0
+
+    async def slow(_: CompletionRequest) -> Said:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await asyncio.sleep(0)
+        open_now -= 1
+        return {"feedback": "well", "score": 4}
+
+    wishes = tuple(f"wish {number}" for number in range(8))
+    row = instruction(*(facet(index, wishes, f"Hello {index}!") for index in range(4)))
+    model = await graded(row, slow, runs=16)
+    assert len(model.requests) == 4 * 8 * 16
+    assert 1 < most <= CALLS_OF_A_ROW
+    assert [(one.rubric, one.run) for one in row.facets[3].judgments] == [
+        (n, run) for n in range(8) for run in range(16)
+    ]
 
 
 async def test_a_wish_that_several_others_share_is_graded_once_and_that_of_the_rejected_not_at_all() -> None:

@@ -12,13 +12,14 @@ HANDLERS: tuple[RowStageHandler | WholeStepHandler, ...] = (
     RowStageHandler(StageKind.RUBRIC, writing.write_rubrics, {writing.SCHEMA_NAME: writing.PROMPT.version}),
     WholeStepHandler(StageKind.TAKE, "services.evaluation.taking.taking:run"),
     RowStageHandler(StageKind.MEASURE, measure, {}),
-    RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}),
-    RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}),
+    RowStageHandler(StageKind.JUDGE, grading.judge, {grading.SCHEMA_NAME: grading.PROMPT.version}, takes_rejected=True),
+    RowStageHandler(StageKind.RATE, rating.rate, {rating.SCHEMA_NAME: rating.PROMPT.version}, takes_rejected=True),
     RowStageHandler(
         StageKind.COMPARE,
         compare,
         {protocol.schema_name: protocol.prompt.version for protocol in PROTOCOLS.values()},
         joins=True,
+        takes_rejected=True,
     ),
     WholeStepHandler(StageKind.EVALUATE, "services.evaluation.reporting.report:run"),
 )

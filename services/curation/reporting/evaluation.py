@@ -12,7 +12,8 @@ from shared.stages.protocol import InputObject
 
 
 def evaluation(inputs: Sequence[InputObject]) -> dict[str, Any] | None:
-    """`leaderboard`, `incomplete` with its `reasons`, `flags` and `simulated` of the stage `evaluate`; None where the job has none."""
+    """`leaderboard`, `incomplete` with its `reasons`, `flags` and `simulated` of the stage `evaluate`; None where the job has
+    none."""
     found = find([item for item in inputs if item.stage == EVALUATE], "evaluation.json")
     if found is None:
         return None

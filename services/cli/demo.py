@@ -24,10 +24,10 @@ def run_demo(instructions: Path | None, teacher: str, out: Path, console: Consol
         return 1
     for label, name in (("report", "report.html"), ("evaluation", "evaluate/report.html"), ("data card", "README.md")):
         if (path := out / name) in written:
-            console.print(f"{label + ':':<11}{path.resolve()}")
+            console.print(f"{label + ':':<12}{path.resolve()}")
     exports = sorted({path.parent for path in written if "exports" in path.parts})
     for folder in exports:
-        console.print(f"{'export:':<11}{folder.resolve()}")
+        console.print(f"{'export:':<12}{folder.resolve()}")
     console.print(f"\nTo browse it: make serve, then open /jobs/{job['id']} at the address it prints.")
     return 0
 

@@ -98,6 +98,6 @@ def _require_partners(files: dict[str, Path], places: Sequence[_Place]) -> None:
         name = unused[0]
         raise MultifacetError(
             f"--upload {files[name]} is not used: the spec names {_PREFIX}{name} nowhere. Write it as the `file` of a source, "
-            "in curate.decontaminate_against, as `data.file` of a training, as `questions.file`, as `candidate.file` of who answers "
-            "or as `taxonomy`, or leave the option out"
+            "in curate.decontaminate_against, as `data.file` of a training, as `questions.file`, as `candidate.file` of who "
+            "answers or as `taxonomy`, or leave the option out"
         )

@@ -82,11 +82,13 @@ def dimension_radar(series: Sequence[Mapping[str, Any]], scale: tuple[float, flo
         )
     layout = base_layout(
         400,
-        margin={"l": 70, "r": 70, "t": 40, "b": 40},
+        margin={"l": 130, "r": 130, "t": 32, "b": 72},
+        # Below the outline, where no name of a dimension stands.
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.14, "yanchor": "top"},
         polar={
             "bgcolor": "rgba(0,0,0,0)",
             "radialaxis": {"range": list(scale), "gridcolor": GRID, "angle": 90, "tickangle": 90},
-            "angularaxis": {"gridcolor": GRID, "color": INK},
+            "angularaxis": {"gridcolor": GRID, "color": INK, "tickfont": {"size": 11}},
         },
     )
     return {"data": traces, "layout": layout}

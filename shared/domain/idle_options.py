@@ -46,6 +46,11 @@ def _of_answers(spec: JobSpec) -> Iterator[IdleOption]:
             "/questions/split",
             "questions.split is train, but a bench has no splits: all its items are asked; leave it out",
         )
+    if spec.asked.suite is not None and spec.asked.split == "train":
+        yield IdleOption(
+            "/questions/split",
+            "questions.split is train, but a robustness suite has no splits: all its rows are asked; leave it out",
+        )
     if spec.answer and spec.asked.is_own and spec.asked.split == "test" and spec.splits.test_share == 0:
         yield IdleOption(
             "/splits/test_share",
@@ -58,6 +63,13 @@ def _of_answers(spec: JobSpec) -> Iterator[IdleOption]:
                 f"/answer/{number}/server",
                 f"server is {answer.server}, but the candidate of {answer.name} answers already; leave it out",
             )
+        if answer.candidate.exists:
+            for name in ("decoding", "samples", "keep_all", "system"):
+                if getattr(answer, name) != type(answer).model_fields[name].default:
+                    yield IdleOption(
+                        f"/answer/{number}/{name}",
+                        f"{name} is set, but the answers of {answer.name} exist already and nobody is asked; leave it out",
+                    )
         top_p = type(answer.decoding).model_fields["top_p"].default
         if answer.decoding.greedy and answer.decoding.top_p != top_p:
             yield IdleOption(

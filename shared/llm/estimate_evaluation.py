@@ -14,8 +14,6 @@ USUAL_SET_SIZE = 4.0
 """Preferences of a set that the job does not draw itself: the paper's, one per dimension."""
 _RUBRIC_CHARACTERS = 900
 _FEEDBACK_CHARACTERS = 450
-_TURNS = 2
-"""Of a conversation: MT-Bench's."""
 
 
 class ExpectedCalls(msgspec.Struct, frozen=True):
@@ -29,11 +27,14 @@ class ExpectedCalls(msgspec.Struct, frozen=True):
     completion_characters: float
 
 
-def evaluation_calls(spec: JobSpec, questions: int, people: float, prompt_characters: float) -> Iterator[ExpectedCalls]:
+def evaluation_calls(
+    spec: JobSpec, questions: int, people: float, turns: float, prompt_characters: float
+) -> Iterator[ExpectedCalls]:
     """All stages of the job's bench and evaluation that ask a model, in the plan's order.
 
-    `questions` are facets that will be asked, `people` the mean number of them per instruction, `prompt_characters` what the
-    candidate is sent for one. Repairs, retries for quality and answers that are missing are not foreseen.
+    `questions` are facets that will be asked, `people` the mean number of them per instruction, `turns` that of what a
+    user says in one, `prompt_characters` what the candidate is sent for one. Repairs, retries for quality and answers that are
+    missing are not foreseen.
     """
     size = spec.augment.mean_set_size() if spec.sources and spec.asked.is_own else USUAL_SET_SIZE
     if spec.bench is not None:
@@ -53,8 +54,8 @@ def evaluation_calls(spec: JobSpec, questions: int, people: float, prompt_charac
             calls = answers * rubrics * evaluate.absolute.runs
             yield ExpectedCalls(JUDGE_PREFIX + answer.name, spec.judge, "/judge", calls, prompt, _FEEDBACK_CHARACTERS)
         if evaluate.conversation is not None:
-            prompt = 1400 + _TURNS * (prompt_characters + ANSWER_CHARACTERS)
-            calls = answers * _TURNS * evaluate.conversation.runs
+            prompt = 1400 + prompt_characters + turns * ANSWER_CHARACTERS
+            calls = answers * turns * evaluate.conversation.runs
             yield ExpectedCalls(RATE_PREFIX + answer.name, spec.judge, "/judge", calls, prompt, _FEEDBACK_CHARACTERS)
     if evaluate.pairwise is not None:
         own_answer = ANSWER_CHARACTERS if evaluate.pairwise.protocol == "arena_hard" else 0

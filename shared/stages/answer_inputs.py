@@ -20,7 +20,7 @@ from shared.domain.answers import (
 from shared.domain.benches import BENCH_ROWS_FILE, Outcome, outcomes
 from shared.domain.deployments import ServerOptions, ServingModel
 from shared.domain.errors import InputRefused
-from shared.domain.evaluations import BENCH
+from shared.domain.evaluations import BENCH, subject_of
 from shared.domain.jobs import JobSpec
 from shared.domain.plan import asked_stages, plan_until
 from shared.domain.states import JobState
@@ -41,6 +41,8 @@ from shared.stages.training_inputs import reference, upload_reference
 
 ROWS_STAGE = "rows"
 COLLECTION_STAGE = "collection"
+REFERENCES_STAGE = "references"
+"""Stage of the upload that holds reference answers to the questions of another."""
 DROPPED = "dropped"
 """Name in an input's metadata: ids of the items of a bench that are not asked."""
 
@@ -52,7 +54,15 @@ async def question_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) ->
     """All objects that the stage `select` reads. Raises InputRefused for what is not there."""
     asked = spec.asked
     if asked.file is not None:
-        return [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+        found = [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+        if asked.references is not None:
+            references = upload_reference(await find_references(session, claim.project_id, asked.references))
+            found.append(msgspec.structs.replace(references, stage=REFERENCES_STAGE))
+        return found
+    if asked.hub is not None:
+        return []  # the step reads the Hub itself
+    if asked.suite is not None:
+        return []  # the package carries the rows
     if asked.bench is not None:
         return [await _bench_input(session, claim.project_id, asked.bench)]
     if asked.job is None:
@@ -95,6 +105,32 @@ async def find_file_of_questions(session: AsyncSession, project_id: str, asked: 
             f"there is no uploaded file {asked.file!r}; POST it to /v1/files and set the id it returns, or write "
             "upload:<file name> and give `multifacet submit` its path by --upload",
             "/questions/file",
+        )
+    return file
+
+
+async def find_references(session: AsyncSession, project_id: str, file_id: str) -> UploadedFile:
+    """The upload that `questions.references` names. Raises InputRefused there."""
+    file = await FileRepository(session).get(project_id, file_id)
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {file_id!r} of reference answers; POST it to /v1/files and set the id it returns",
+            "/questions/references",
+        )
+    return file
+
+
+async def find_file_of_answers(session: AsyncSession, project_id: str, spec: JobSpec, stage: str) -> UploadedFile:
+    """The upload that holds the answers of a stage `take-…`. Raises InputRefused at the candidate's `file`."""
+    names = [answer.name for answer in spec.answer]
+    number = names.index(subject_of(stage))
+    file_id = spec.answer[number].candidate.file or ""
+    file = await FileRepository(session).get(project_id, file_id)
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {file_id!r} of answers; POST it to /v1/files and set the id it returns, or write "
+            "upload:<file name> and give `multifacet submit` its path by --upload",
+            f"/answer/{number}/candidate/file",
         )
     return file
 

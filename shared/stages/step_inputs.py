@@ -19,7 +19,7 @@ from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Job, Stage, UploadedFile, Usage
 from shared.settings import get_settings
-from shared.stages.answer_inputs import answer_models, question_inputs
+from shared.stages.answer_inputs import answer_models, find_file_of_answers, question_inputs
 from shared.stages.job_data import code_version
 from shared.stages.protocol import InputReference, WholeStepHandler
 from shared.stages.training_inputs import lineage_ids, reference, training_inputs, upload_reference
@@ -67,6 +67,8 @@ async def whole_inputs(
         ]
     if claim.kind == StageKind.CURATE:
         references += await _uploads(session, claim.project_id, spec)
+    if claim.kind == StageKind.TAKE:
+        references.append(upload_reference(await find_file_of_answers(session, claim.project_id, spec, claim.stage)))
     return references, lineage_ids(references)
 
 

@@ -198,7 +198,9 @@ class StepRunner:
         if handler.kind is StageKind.ANSWER:
             asked = AnsweringModels(self._sessions, models.providers, claim.project_id, claim.job_id, bind)
             number = [answer.name for answer in spec.answer].index(claim.stage)
-            teacher = await asked.candidate(spec.answer[number], f"/answer/{number}")
+            teacher = NobodyToAsk()
+            if not spec.answer[number].candidate.exists:
+                teacher = await asked.candidate(spec.answer[number], f"/answer/{number}")
             scorer = await asked.reward(spec.answer[number])
         elif handler.kind is StageKind.MEASURE:
             teacher = NobodyToAsk()

@@ -116,6 +116,10 @@ def choice_text(choice: Any) -> str:
         return f"registered model {choice.registry}"
     if choice.deployment is not None:
         return f"deployment {choice.deployment}"
+    if getattr(choice, "file", None) is not None:
+        return f"answers of file {choice.file}"
+    if getattr(choice, "given", False):
+        return "answers that the questions bring along"
     return f"{choice.provider}/{choice.model}"
 
 
@@ -123,7 +127,13 @@ def decoding_text(parameters: AnswerParameters) -> str:
     decoding = parameters.decoding
     how = "greedy" if decoding.greedy else f"temperature {decoding.temperature:g}, top-p {decoding.top_p:g}"
     penalty = "none" if decoding.repetition_penalty is None else f"{decoding.repetition_penalty:g}"
-    system = "its own system message" if parameters.system == "own" else "no system message"
+    if parameters.candidate.exists:
+        return "answers that existed already"
+    system = {
+        "own": "its own system message",
+        "none": "no system message",
+        "shuffled": "another person's system message",
+    }[parameters.system]
     return f"{how}, at most {decoding.max_tokens:,} tokens, repetition penalty {penalty}; {system}"
 
 

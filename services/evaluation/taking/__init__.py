@@ -1,0 +1,1 @@
+"""Answers that somebody else made: read from a file and matched with the questions."""

@@ -244,6 +244,19 @@ def audit(
     run_audit(files, benchmark or [], out, as_json, console)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="an evaluation.json, a folder holding one, or the id of a job")],
+    second: Annotated[str, typer.Argument(help="the one that is taken from the first")],
+    force: Annotated[bool, typer.Option(help="compare what two different benches have in common")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """The differences of two evaluations with their intervals, paired item by item; files need no running system."""
+    from services.cli.compare import run_compare  # as for `audit`
+
+    run_compare(first, second, console, force=force, as_json=as_json)
+
+
 @app.command("purge-cache")
 def purge_cache() -> None:
     """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""

@@ -114,6 +114,14 @@ bench-serve: environment $(BIN)/.dev ## serving: tokens/s beside `transformers s
 	@$(RUN) benchmarks.serving_engine --memory 10000
 	@$(RUN) benchmarks.serving_gateway
 
+.PHONY: bench-evaluate
+bench-evaluate: environment $(BIN)/.dev ## statistics of evaluations: seconds and memory, and how often their intervals hold the truth
+	@$(RUN) benchmarks.evaluation_statistics --coverage 1000
+
+.PHONY: bench-judge
+bench-judge: environment $(BIN)/.dev ## how much of a limited provider's rate a judging stage uses: 11,052 verdicts in about two minutes
+	@$(RUN) benchmarks.judging_rate
+
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates

@@ -71,18 +71,21 @@ class Process:
 
 
 class Endpoint:
-    """The fake chat endpoint as a process."""
+    """The fake chat endpoint as a process, or another that says where it listens in its first line."""
+
+    module = "benchmarks.fake_endpoint"
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.fake_endpoint", *arguments],
+            [sys.executable, "-m", self.module, *arguments],
             stdout=subprocess.PIPE,
             text=True,
             cwd=PROJECT_PATH,
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{self._process.stdout.readline().split()[1]}"
+        port = self._process.stdout.readline().split()[-1].rpartition(":")[2]
+        self.url = f"http://127.0.0.1:{port}"
 
     def counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = json.load(urlopen(f"{self.url}/counters", timeout=30))
@@ -91,6 +94,23 @@ class Endpoint:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+class SimulatedEndpoint(Endpoint):
+    """The simulator as a process, with the model `m`."""
+
+    module = "services.simulator"
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(plan, file)
+            file.flush()
+            super().__init__(["--port", "0", "--models", "m", "--faults", file.name])
+
+    def counters(self) -> dict[str, Any]:
+        """Calls by class and status, as the simulator counts them."""
+        counters: dict[str, Any] = json.load(urlopen(f"{self.url}/v1/simulator/statistics", timeout=30))
+        return counters
 
 
 class Machine:

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from benchmarks.machine import (
     IN_FLIGHT,
@@ -35,10 +36,10 @@ from benchmarks.machine import (
 )
 from benchmarks.seeding import seed_job
 from shared.artifacts import open_store
+from shared.artifacts.protocol import ArtifactStore
 from shared.metadata.engine import create_engine, session_factory
 
 PROJECT = "benchmark"
-_WARM_ROWS = 64
 _LONGEST_STAGE_SECONDS = 1800.0
 _SHORT_LEASES = {
     "MULTIFACET_LEASE_SECONDS": "3",
@@ -116,11 +117,16 @@ def median(runs: list[Measured]) -> Measured:
 
 
 class StageRun:
-    """A controller and workers over one endpoint; jobs are run one after the other.
+    """A controller and workers over one endpoint; jobs are run one after the other. Another stage than `respond` is measured by a
+    subclass that says which, by what role, and how many rows its first job has.
 
     `warm` is another endpoint, for the first job of a worker: a long-lived process's lazy imports, prepared statements and
     mappings are made then. It is another provider, so that nothing is learned of the endpoint that is measured.
     """
+
+    role = "generation"
+    stage = "respond"
+    warm_rows = 64
 
     def __init__(
         self, machine: Machine, endpoint: Endpoint, warm: Endpoint, stack: ExitStack, settings: dict[str, str]
@@ -131,11 +137,11 @@ class StageRun:
         self._environment = {**machine.environment(fake=endpoint, warm=warm), **settings}
         self.controller = stack.enter_context(machine.process("controller", ["services.controller"], self._environment))
         self.worker = self.start_worker()
-        self.wait(self.seed(f"{PROJECT}-warm-{uuid4().hex[:8]}", _WARM_ROWS, provider="warm"))
+        self.wait(self.seed(f"{PROJECT}-warm-{uuid4().hex[:8]}", self.warm_rows, provider="warm"))
 
     def start_worker(self) -> Process:
         """A fresh worker process, returned when it takes doorbells."""
-        arguments = ["shared.stages.worker", "--roles", "generation"]
+        arguments = ["shared.stages.worker", "--roles", self.role]
         worker = self._stack.enter_context(self._machine.process("worker", arguments, self._environment))
         with self._machine.connection() as connection:
             query = "SELECT 1 FROM worker WHERE process_id = %s"
@@ -146,42 +152,41 @@ class StageRun:
         return worker
 
     def seed(self, project: str, rows: int, provider: str = "fake") -> str:
-        """Make a job whose respond stage starts at once; returns its id."""
+        """Make a job whose measured stage starts at once; returns its id."""
 
         async def seed() -> str:
             settings = self._machine.settings()
             engine = create_engine(settings.database_url)
             try:
-                return await seed_job(
-                    session_factory(engine),
-                    open_store(settings),
-                    self._machine.folder,
-                    project_id=project,
-                    rows=rows,
-                    provider=provider,
-                )
+                return await self.seed_into(session_factory(engine), open_store(settings), project, rows, provider)
             finally:
                 await engine.dispose()
 
         return asyncio.run(seed())
+
+    async def seed_into(
+        self, sessions: async_sessionmaker[AsyncSession], store: ArtifactStore, project: str, rows: int, provider: str
+    ) -> str:
+        """Store a job of so many rows, whose next stage is the measured one; returns its id."""
+        return await seed_job(sessions, store, self._machine.folder, project_id=project, rows=rows, provider=provider)
 
     def wait(self, job_id: str) -> tuple[float, int]:
         """(seconds of the stage, facets out), once it has succeeded. Raises RuntimeError where the job fails."""
         query = """
             SELECT stage.state, EXTRACT(epoch FROM stage.finished_at - stage.started_at), stage.ledger->>'facets_out',
                    job.state, job.error
-            FROM stage JOIN job ON job.id = stage.job_id WHERE job.id = %s AND stage.name = 'respond'
+            FROM stage JOIN job ON job.id = stage.job_id WHERE job.id = %s AND stage.name = %s
         """
         deadline = time.monotonic() + _LONGEST_STAGE_SECONDS
         with self._machine.connection() as connection:
             while True:
-                row = connection.execute(query, (job_id,)).fetchone()
+                row = connection.execute(query, (job_id, self.stage)).fetchone()
                 assert row is not None
                 state, seconds, facets, job_state, error = row
                 if state == "succeeded":
                     return float(seconds), int(facets)
                 if job_state in {"failed", "cancelled"} or time.monotonic() > deadline:
-                    raise RuntimeError(f"the job is {job_state} and its respond stage {state}: {error}")
+                    raise RuntimeError(f"the job is {job_state} and its stage {self.stage} {state}: {error}")
                 self.worker.require_alive()
                 self.controller.require_alive()
                 time.sleep(0.1)

@@ -2,7 +2,7 @@
 own repositories: what a benchmark of one stage starts from."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from shared.artifacts.tables import write_rows
 from shared.domain.checks import canonical_sentence
 from shared.domain.identifiers import row_id_of
 from shared.domain.jobs import JobSpec
-from shared.domain.plan import COLLECTION_PLAN, StageKind, shard_size
+from shared.domain.plan import COLLECTION_PLAN, StageKind, plan_of, shard_size
 from shared.domain.rows import ROW_SCHEMA_VERSION, Check, Facet, InstructionRow, Preference, Provenance
 from shared.domain.states import StageState, StepState
 from shared.domain.taxonomy import Taxonomy, default_taxonomy
@@ -71,7 +71,7 @@ def instruction_row(number: int, taxonomy: Taxonomy, with_response: bool = False
         Provenance(stage, "fake", "m", "0123456789ab", chance.getrandbits(62), 1.0, 1.0, 2048, 1, 900, 250)
         for stage in ("augment", "compose")
     ]
-    facet = Facet(0, preferences, system, "second person", provenance=provenance)
+    facet = Facet(0, preferences, system=system, system_form="second person", provenance=provenance)
     if with_response:
         sentences = (
             f"Part {part} of the answer turns to {chance.choice(_TOPICS)} for an example." for part in range(12)
@@ -96,7 +96,7 @@ async def seed_job(
 ) -> str:
     """Store a job of `rows` instructions with one facet each, whose stages up to `last_made` have succeeded; returns its id.
 
-    It stops after `respond`. All becomes visible at once, so a controller that runs finds nothing half made.
+    It stops after `respond`.
     """
     taxonomy = default_taxonomy()
     spec = JobSpec.model_validate(
@@ -110,19 +110,50 @@ async def seed_job(
             "stop_after": "respond",
         }
     )
+    last = next(stage.name for stage in COLLECTION_PLAN if stage.kind is last_made)
+    with_response = last_made is StageKind.RESPOND
+    return await seed_stages(
+        sessions,
+        store,
+        folder,
+        project_id=project_id,
+        spec=spec,
+        last=last,
+        rows=rows,
+        row=lambda number: instruction_row(number, taxonomy, with_response),
+    )
+
+
+async def seed_stages(
+    sessions: async_sessionmaker[AsyncSession],
+    store: ArtifactStore,
+    folder: Path,
+    *,
+    project_id: str,
+    spec: JobSpec,
+    last: str,
+    rows: int,
+    row: Callable[[int], InstructionRow],
+) -> str:
+    """Store a job whose stages up to the one called `last` have succeeded, with the rows that this one left; returns its id.
+
+    All becomes visible at once, so a controller that runs finds nothing half made.
+    """
+    taxonomy = default_taxonomy()
     size = shard_size(rows)
     parts = [range(start, min(rows, start + size)) for start in range(0, rows, size)]
-    plan = next(stage for stage in COLLECTION_PLAN if stage.kind is last_made)
+    plans = {stage.name: stage for stage in plan_of(spec)}
+    ordinal = list(plans).index(last)
     async with sessions() as session, session.begin():
         job, _ = await JobRepository(session).submit(project_id, spec, taxonomy, teacher_is_simulator=False)
         for stage in await JobRepository(session).stages(job.id):
-            if stage.ordinal > COLLECTION_PLAN.index(plan):
+            if stage.ordinal > ordinal:
                 continue
             steps = [NewStep(shard, len(numbers)) for shard, numbers in enumerate(parts)]
             made = UnpartitionedStage(
                 stage.id, job.id, stage.name, stage.kind, stage.service, stage.ordinal, tuple(stage.needs)
             )
-            await SchedulingRepository(session).make_steps(made, steps if plan.is_row_stage else steps[:1])
+            await SchedulingRepository(session).make_steps(made, steps if plans[last].is_row_stage else steps[:1])
             ended = sa.update(Step).where(col(Step.stage_id) == stage.id)
             await session.execute(ended.values(state=StepState.SUCCEEDED.value, finished_at=sa.func.now()))
             total = sa.select(sa.func.count()).where(col(Step.stage_id) == stage.id).scalar_subquery()
@@ -136,11 +167,11 @@ async def seed_job(
                     finished_at=sa.func.now(),
                 )
             )
-        step_ids = {step.shard: step.id for step in await _steps(session, job.id, plan.name)}
-        stage_folder = layout.stage_folder(project_id, job.id, COLLECTION_PLAN.index(plan), plan.name)
+        step_ids = {step.shard: step.id for step in await _steps(session, job.id, last)}
+        stage_folder = layout.stage_folder(project_id, job.id, ordinal, last)
         for shard, numbers in enumerate(parts):
             path = folder / layout.part_name(shard)
-            written = write_rows(path, _rows(numbers, taxonomy, last_made is StageKind.RESPOND))
+            written = write_rows(path, map(row, numbers))
             stored = await store.put_file(
                 layout.attempt_key(stage_folder, path.name, shard + 1), path, "application/vnd.apache.parquet"
             )
@@ -148,7 +179,7 @@ async def seed_job(
             await ArtifactRepository(session).add(
                 project_id=project_id,
                 job_id=job.id,
-                stage=plan.name,
+                stage=last,
                 name=layout.part_name(shard),
                 key=stored.key,
                 kind="table",
@@ -160,10 +191,6 @@ async def seed_job(
                 schema_version=ROW_SCHEMA_VERSION,
             )
         return job.id
-
-
-def _rows(numbers: range, taxonomy: Taxonomy, with_response: bool) -> Iterator[InstructionRow]:
-    return (instruction_row(number, taxonomy, with_response) for number in numbers)
 
 
 async def _steps(session: AsyncSession, job_id: str, stage: str) -> list[Step]:

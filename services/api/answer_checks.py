@@ -1,6 +1,7 @@
 """What is checked of the answers of a job before it is accepted, and how many questions there will be."""
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -8,18 +9,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.api.local_objects import ObjectReference
 from services.api.state import ApiState
 from shared.artifacts.protocol import ObjectNotFound
-from shared.domain.answers import AnswerParameters
+from shared.domain.answers import AnswerParameters, QuestionParameters
 from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused
-from shared.domain.evaluations import TAKE_PREFIX
-from shared.domain.jobs import JobSpec, ModelChoice, Source
+from shared.domain.evaluations import TAKE_PREFIX, RobustnessSuite
+from shared.domain.jobs import JobSpec, ModelChoice
 from shared.domain.ledger import Ledger
 from shared.llm.estimate import Questions
 from shared.llm.providers import ResolvedModel
 from shared.llm.servers.resolved import resolved_deployment
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.repositories.serving import ServingRepository
-from shared.sources.inspection import inspect_file
+from shared.question_layouts.lines import QuestionLine
+from shared.question_layouts.reading import read_question_file
+from shared.robustness.suites import suite_rows
+from shared.settings.perspective import require_perspective_key
 from shared.stages.answer_inputs import (
     check_models,
     dropped_items,
@@ -27,9 +31,12 @@ from shared.stages.answer_inputs import (
     find_file_of_answers,
     find_file_of_questions,
     find_job_of_questions,
+    find_references,
     stages_asked_of,
 )
 
+_UNKNOWN_QUESTIONS, _UNKNOWN_CHARACTERS = 1000, 900.0
+"""Assumed of a Hub data set."""
 _SYSTEM_CHARACTERS = 700.0
 """A system message's usual length."""
 
@@ -51,6 +58,7 @@ async def check_answers(
     """
     if not spec.answer and spec.bench is None:
         return CheckedAnswers()
+    _refuse_perspective(state, spec)
     simulated = False
     models: list[ResolvedModel | None] = []
     async with state.transaction() as session:
@@ -84,6 +92,13 @@ async def _provider_model(
     return None if serving is None else resolved_deployment(serving, state.providers)
 
 
+def _refuse_perspective(state: ApiState, spec: JobSpec) -> None:
+    """Raise InputRefused where toxicity shall be scored by Perspective and the operator has set no key."""
+    measure = None if spec.evaluate is None else spec.evaluate.measure
+    if measure is not None and measure.toxicity is not None and measure.toxicity.perspective:
+        require_perspective_key(state.settings)
+
+
 def _refuse_penalty(model: ResolvedModel, answer: AnswerParameters, pointer: str) -> None:
     penalty = answer.decoding.repetition_penalty
     if penalty is not None and model.provider.repetition_penalty is None:
@@ -99,6 +114,8 @@ async def _questions(
 ) -> tuple[Questions, bool]:
     """How many questions there will be, and whether what is asked was made by a simulator."""
     asked = spec.asked
+    if asked.suite is not None:
+        return _suite_questions(asked.suite, asked.maximum_rows), False
     if asked.bench is not None:
         return await _bench_questions(state, project_id, asked.bench, asked.maximum_rows)
     if asked.file is not None:
@@ -106,13 +123,18 @@ async def _questions(
             file = await find_file_of_questions(session, project_id, asked)
         try:
             async with state.objects.local(ObjectReference(file.key, file.sha256, file.size)) as path:
-                found = await asyncio.to_thread(inspect_file, path, Source(file=file.id), "/questions/file")
+                found = await asyncio.to_thread(_looked_at, path, asked)
         except ObjectNotFound as error:
             raise InputRefused(
                 f"the bytes of file {file.id!r} are gone from the store; upload it again", "/questions/file"
             ) from error
-        count = found.rows if asked.maximum_rows is None else min(found.rows, asked.maximum_rows)
-        return Questions(count, found.average_instruction_characters + _SYSTEM_CHARACTERS), False
+        if asked.references is not None:
+            async with state.transaction() as session:
+                await find_references(session, project_id, asked.references)
+        return found, False
+    if asked.hub is not None:
+        # What the Hub holds is seen when the job runs.
+        return Questions(asked.maximum_rows or _UNKNOWN_QUESTIONS, _UNKNOWN_CHARACTERS), False
     if asked.job is not None:
         async with state.transaction() as session:
             job = await find_job_of_questions(session, project_id, asked)
@@ -128,6 +150,42 @@ async def _questions(
     facets = 1 if plain else spec.augment.sets_per_instruction
     characters = instruction_characters + (0 if plain else _SYSTEM_CHARACTERS)
     return Questions(count * facets, characters, facets), False
+
+
+def _looked_at(path: Path, asked: QuestionParameters) -> Questions:
+    """The questions of a file: how many facets, of how many people per instruction, and how long. Raises InputRefused where it
+    holds none."""
+    facets = characters = turns = 0
+    rows: set[str] = set()
+    for line in read_question_file(path, asked.layout, "/questions/file"):
+        if isinstance(line, QuestionLine):
+            facets += 1
+            turns += 1 + len(line.turns)
+            rows.add(line.identity)
+            said = line.instruction if not line.turns else "".join((line.instruction, *line.turns))
+            characters += len(said) + len(line.facet.system or "")
+    if not facets:
+        raise InputRefused(
+            "the file holds no line that can be asked; upload questions in one of the known layouts, or set questions.layout to "
+            "how it is laid out",
+            "/questions/file",
+        )
+    count = facets
+    if asked.maximum_rows is not None and asked.maximum_rows < len(rows):
+        count = round(facets * asked.maximum_rows / len(rows))
+    return Questions(count, characters / facets, facets / len(rows), turns / facets)
+
+
+def _suite_questions(suite: RobustnessSuite, maximum_rows: int | None) -> Questions:
+    """The questions of a suite that the project carries."""
+    rows = suite_rows(suite)
+    lengths = [
+        sum(map(len, (row.instruction, *row.turns))) + len(facet.system or "") for row in rows for facet in row.facets
+    ]
+    turns = sum((1 + len(row.turns)) * len(row.facets) for row in rows)
+    people = len(lengths) / len(rows)
+    count = len(rows) if maximum_rows is None else min(len(rows), maximum_rows)
+    return Questions(round(count * people), sum(lengths) / len(lengths), people, turns / len(lengths))
 
 
 async def _bench_questions(

@@ -68,6 +68,14 @@ class ApiClient:
         record: dict[str, Any] = self._post("/v1/taxonomies", content, {"content-type": "application/yaml"})
         return record
 
+    def content(self, path: str) -> bytes:
+        """What a route answers with, as it is."""
+        with self._told():
+            answer = self._http.get(path)
+            if not answer.is_success:
+                self._json(answer)
+            return answer.content
+
     def save(self, path: str, target: Path, **query: str | int) -> None:
         """Write what a route answers with to `target`. Raises MultifacetError where it cannot be written."""
         with self._told():

@@ -32,6 +32,8 @@ def run_compare(first: str, second: str, console: Console, *, force: bool, as_js
             f"{first} and {second} asked different benches ({mine:,} and {theirs:,} items{shared}), so their figures say nothing "
             "about each other; evaluate both on one bench, or compare what they have in common by --force"
         )
+    if found.items[2] == 0:
+        raise MultifacetError(f"{first} and {second} have no item in common: there is nothing to compare")
     if as_json:
         console.file.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     else:

@@ -16,6 +16,7 @@ from services.cli.models import clock
 from services.cli.spec import read_mapping
 from services.cli.uploads import with_uploads
 from services.cli.watch import print_outcome, watch_job
+from shared.pages.evaluations import differences, headlines, leaderboard
 
 app = typer.Typer(help="How well models follow the person, and how sure that is.")
 _console = Console(soft_wrap=True)
@@ -43,20 +44,19 @@ def list_evaluations(limit: Annotated[int, typer.Option(min=1, max=200, help="ho
             one["id"],
             escape(one["name"]),
             one["state"] + (", incomplete" if one["incomplete"] else ""),
-            escape(", ".join(one["candidates"])),
+            escape(_candidates(one)),
             clock(one["created_at"]),
             f"${one['cost_micro_usd'] / 1e6:.4f}",
         )
     _console.print(table)
     if not table.row_count:
-        _console.print("nothing was evaluated yet; docs/evaluation.md says how it is done")
+        _console.print("nothing was evaluated yet; docs/evaluations.md says how it is done")
 
 
 @app.command()
 def show(job_id: JobId) -> None:
     """One evaluation: its candidates with their figures, or how far it has come."""
-    client = ApiClient()
-    print_evaluation(client, client.get(_path(job_id)), _console)
+    print_evaluation(ApiClient().get(_path(job_id)), _console)
 
 
 @app.command()
@@ -85,14 +85,46 @@ def run(
         return
     job = watch_job(client, job_id, _console)
     print_outcome(client, job, _console)
-    print_evaluation(client, client.get(_path(job_id)), _console)
+    print_evaluation(client.get(_path(job_id)), _console)
     if job["state"] != "succeeded":
         raise typer.Exit(1)
+
+
+def _candidates(one: dict[str, Any]) -> str:
+    told = dict(headlines(one["headline"]))
+    return "\n".join(f"{name} {told.get(name, '')}".rstrip() for name in one["candidates"])
 
 
 def _path(job_id: str) -> str:
     return f"{_PATH}/{quote(job_id, safe='', errors='surrogateescape')}"
 
 
-def print_evaluation(client: ApiClient, view: dict[str, Any], to: Console) -> None:
-    pass
+def print_evaluation(view: dict[str, Any], to: Console) -> None:
+    """The leaderboard with its intervals and what weakens it; before there are figures, how far each stage has come."""
+    job, evaluation = view["job"], view["evaluation"]
+    to.print(f"[bold]{escape(job['name'])}[/bold] {job['id']} {job['state']}", highlight=False)
+    if evaluation is None:
+        stages = Table("stage", "state", Column("done", justify="right"))
+        for stage in job["stages"]:
+            stages.add_row(escape(stage["name"]), stage["state"], f"{stage['progress']:.0%}")
+        to.print(stages)
+        return
+    board = leaderboard(evaluation)
+    table = Table("", *(Column(escape(row.name), justify="right") for row in board.rows))
+    for number, column in enumerate(board.columns):
+        cells = (row.cells[number] for row in board.rows)
+        told = (f"{cell.estimate} ({cell.interval})" if cell.interval else cell.estimate for cell in cells)
+        table.add_row(column.title, *told)
+    to.print(table)
+    for who, cell, sure in differences(evaluation):
+        to.print(
+            escape(f"{who}: {cell.estimate} ({cell.interval or 'no interval'}){'' if sure else ', zero is within'}")
+        )
+    notes = [f"incomplete: {reason}" for reason in evaluation["completeness"]["reasons"]]
+    notes += evaluation["flags"]
+    if evaluation["simulated"]:
+        notes.append(f"simulated, so no figures of real models: {', '.join(evaluation['simulated'])}")
+    for note in notes:
+        to.print(escape(note), highlight=False)
+    if any(file["name"] == "report.html" for file in view["files"]):
+        to.print(f"the report: multifacet pull {job['id']}", highlight=False)

@@ -257,6 +257,42 @@ def compare(
     run_compare(first, second, console, force=force, as_json=as_json)
 
 
+LayoutOption = Annotated[
+    str | None, typer.Option(help="default: told by the columns; docs/verdict-files.md lists them")
+]
+
+
+@app.command()
+def agreement(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet file of several annotators' verdicts")],
+    layout: LayoutOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
+) -> None:
+    """How far annotators agree beyond chance, and what most of them say; needs no running system."""
+    from services.cli.verdicts import run_agreement  # as for `audit`
+
+    run_agreement(file, layout, as_json, console)
+
+
+@app.command()
+def rate(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet file of comparisons of models")],
+    layout: LayoutOption = None,
+    baseline: Annotated[str | None, typer.Option(help="model that the others are held against")] = None,
+    length_control: Annotated[
+        bool, typer.Option("--length-control", help="also the win rates at equal length of both answers")
+    ] = False,
+    style_control: Annotated[
+        bool, typer.Option("--style-control", help="also the ratings at equal length and Markdown")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
+) -> None:
+    """Which models win, by how much, and how often the order of the answers decided; needs no running system."""
+    from services.cli.verdicts import run_rate  # as for `audit`
+
+    run_rate(file, layout, baseline, length_control, style_control, as_json, console)
+
+
 @app.command("purge-cache")
 def purge_cache() -> None:
     """Remove the stored answers of models; what jobs made stays, calls made from now on are paid again."""

@@ -8,6 +8,8 @@ from shared.domain.models import WEIGHT_KINDS
 
 _LEFT_OUT = WEIGHT_KINDS | {"manifest"}
 _INTERMEDIATE_STAGES = frozenset({"curate", "augment", "compose", "respond", "select", "rubric"})
+_SHARDS_OF_RESULTS = frozenset({"bench"})
+"""Stages whose parts hold what stands in another of their files, too."""
 
 
 def pull_job(client: ApiClient, job_id: str, folder: Path, *, everything: bool) -> list[Path]:
@@ -17,7 +19,8 @@ def pull_job(client: ApiClient, job_id: str, folder: Path, *, everything: bool) 
     written = []
     for artifact in client.pages(job_path(job_id, "artifacts"), limit=200):
         stage, name = artifact["stage"], artifact["name"]
-        if not everything and (_is_intermediate(stage) or artifact["kind"] in _LEFT_OUT):
+        is_shard = stage in _SHARDS_OF_RESULTS and name.startswith("part-")
+        if not everything and (is_shard or _is_intermediate(stage) or artifact["kind"] in _LEFT_OUT):
             continue
         target = folder / name if artifact.get("job_level") or stage == "report" else folder / stage / name
         client.download(f"/v1/artifacts/{artifact['id']}/content", target, artifact["sha256"])

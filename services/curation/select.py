@@ -1,16 +1,15 @@
 """The select step: what the candidates of a job are asked, in shards as curation writes them.
 
-Rows come from a collection (of this job or another), a bench or an upload. A facet is asked its instruction under its system
-message; what cannot be asked, or is not wanted, is left out and counted with a reason.
+Rows come from a collection (of this job or another), a bench, an upload, or a robustness suite that the project carries. A facet
+is asked its instruction under its system message; what cannot be asked, or is not wanted, is left out and counted with a reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
-import orjson
 
 from services.curation.bench_questions import bench_contents, without_dropped
+from services.curation.sources import HubDataSet, hub_records
 from shared.artifacts.layout import part_name
 from shared.artifacts.tables import (
     REJECTED_ROW_SCHEMA,
@@ -20,17 +19,22 @@ from shared.artifacts.tables import (
     iterate_rows,
     write_rows,
 )
-from shared.bench_layout.records import BenchItem, is_bench, read_bench_record
+from shared.domain.answers import QuestionParameters
 from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.evaluations import RobustnessSuite
 from shared.domain.identifiers import row_id_of, seed_of
-from shared.domain.jobs import Source
 from shared.domain.ledger import Ledger
 from shared.domain.plan import shard_size
-from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Preference, RejectedRow
-from shared.sources.inspection import open_source
-from shared.sources.mapping import MappedRow
-from shared.sources.readers import BadRecord, detect_format, parquet_columns, read_records
-from shared.stages.answer_inputs import COLLECTION_STAGE, ROWS_STAGE
+from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, RejectedRow
+from shared.question_layouts.reading import (
+    Lines,
+    read_question_file,
+    read_question_records,
+    read_references,
+)
+from shared.robustness.suites import suite_rows
+from shared.sources.readers import BadRecord
+from shared.stages.answer_inputs import COLLECTION_STAGE, REFERENCES_STAGE, ROWS_STAGE
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 from shared.stages.training_inputs import UPLOAD_STAGE
 
@@ -52,10 +56,16 @@ def run(context: WholeContext) -> WholeResult:
     upload = next((item for item in context.inputs if item.stage == UPLOAD_STAGE), None)
     rejected_path = context.output_folder / "rejected.parquet"
     with TableWriter(rejected_path, REJECTED_ROW_SCHEMA) as rejected:
-        if context.spec.asked.bench is not None:
+        if context.spec.asked.suite is not None:
+            rows, ledger = _of_suite(context, context.spec.asked.suite)
+        elif context.spec.asked.bench is not None:
             rows, ledger = _of_bench(context, rejected)
         elif upload is not None:
-            rows, ledger = _of_upload(context, upload, rejected)
+            rows, ledger = _of_lines(
+                context, str(upload.metadata.get("name") or upload.name), _lines(context, upload), rejected
+            )
+        elif context.spec.asked.hub is not None:
+            rows, ledger = _of_lines(context, context.spec.asked.hub, _hub_lines(context.spec.asked), rejected)
         else:
             rows, ledger = _of_collection(context)
     if not ledger.rows_out:
@@ -164,6 +174,14 @@ def _draw(context: WholeContext, facets: Mapping[str, int], ledger: Ledger) -> s
     return set(drawn)
 
 
+def _of_suite(context: WholeContext, suite: RobustnessSuite) -> tuple[Iterator[InstructionRow], Ledger]:
+    """The rows of a suite, which has no splits."""
+    rows = suite_rows(suite)
+    ledger = Ledger(rows_in=len(rows), facets_in=sum(len(row.facets) for row in rows))
+    drawn = _draw(context, {row.row_id: len(row.facets) for row in rows}, ledger)
+    return (row for row in rows if row.row_id in drawn), ledger
+
+
 def _of_bench(context: WholeContext, rejected: TableWriter) -> tuple[Iterator[InstructionRow], Ledger]:
     """The items of a bench but for those that its review dropped; lines of an uploaded one that are no items are rejected."""
     held = context.inputs[0]
@@ -190,23 +208,25 @@ def _reject(rejected: TableWriter, title: str, fault: BadRecord) -> None:
     rejected.write(record)
 
 
-class _Line(msgspec.Struct, frozen=True):
-    """One line of an upload that can be asked."""
-
-    row: int
-    instruction: str
-    facet: Facet
-    main_source: str = ""
-    original_source: str = ""
+def _lines(context: WholeContext, upload: InputObject) -> Lines:
+    """The questions of an upload, with reference answers of a second one where it is named."""
+    references = next((item for item in context.inputs if item.stage == REFERENCES_STAGE), None)
+    known = None if references is None else read_references(references.path, "/questions/references")
+    return read_question_file(upload.path, context.spec.asked.layout, _POINTER, known)
 
 
-def _of_upload(
-    context: WholeContext, upload: InputObject, rejected: TableWriter
+def _hub_lines(asked: QuestionParameters) -> Lines:
+    wanted = HubDataSet(asked.hub or "", asked.hub_config, asked.hub_split, asked.hub_revision)
+    _, records = hub_records(wanted, "/questions/hub", "/questions")
+    return read_question_records(records, asked.layout, "/questions/hub")
+
+
+def _of_lines(
+    context: WholeContext, title: str, questions: Lines, rejected: TableWriter
 ) -> tuple[Iterator[InstructionRow], Ledger]:
     """Lines of one prompt become one row, each a facet of it. All rows are kept in memory, as texts."""
-    title = str(upload.metadata.get("name") or upload.name)
     rows: dict[str, InstructionRow] = {}
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, tuple[str, ...]]] = set()
     ledger = Ledger()
 
     def leave_out(number: int, reason: str, detail: str, text: str) -> None:
@@ -214,15 +234,16 @@ def _of_upload(
         _reject(rejected, title, BadRecord(number, reason, detail, text))
 
     unusable = lines = 0
-    for line in _lines(upload):
+    for line in questions:
         lines += 1
         ledger.facets_in += 1
         if isinstance(line, BadRecord):
             leave_out(line.row, line.reason, line.detail, line.text)
             unusable += 1
             continue
-        row_id = row_id_of(line.instruction)
-        if (key := (row_id, line.facet.system or "")) in seen:
+        row_id = row_id_of(line.identity)
+        given = tuple(answer.text for answer in line.facet.answers)
+        if (key := (row_id, line.facet.system or "", given)) in seen:
             leave_out(
                 line.row, "duplicate", "the same prompt under the same system message stands before", line.instruction
             )
@@ -232,102 +253,21 @@ def _of_upload(
         if row is None:
             main = line.main_source or title
             row = rows[row_id] = InstructionRow(
-                row_id, line.instruction, main, line.original_source or main, line.row, split="test"
+                row_id,
+                line.instruction,
+                main,
+                line.original_source or main,
+                line.row,
+                category=line.category,
+                turns=line.turns,
+                split="test",
             )
         line.facet.index = len(row.facets)
         row.facets.append(line.facet)
         if lines % 5000 == 0:
             context.progress(lines, None, "reading the file")
     if not lines:
-        raise InputRefused("the file has no rows; upload one with at least one row", _POINTER)
+        raise InputRefused("there are no rows; name a file or data set with at least one row", _POINTER)
     ledger.rows_in = len(rows) + unusable
     drawn = _draw(context, {row.row_id: len(row.facets) for row in rows.values()}, ledger)
     return (row for row in rows.values() if row.row_id in drawn), ledger
-
-
-def _lines(upload: InputObject) -> Iterator[_Line | BadRecord]:
-    """What the upload holds: items of a bench, prompts under system messages, or plain instructions."""
-    file_format = detect_format(upload.path, "auto", _POINTER)
-    columns = parquet_columns(upload.path, _POINTER) if file_format == "parquet" else None
-    records = read_records(upload.path, file_format, _POINTER)
-    if columns is None:
-        first = next(
-            (
-                record.fields
-                for record in read_records(upload.path, file_format, _POINTER)
-                if not isinstance(record, BadRecord)
-            ),
-            {},
-        )
-        columns = list(first)
-    if is_bench(columns):
-        for record in records:
-            yield record if isinstance(record, BadRecord) else _bench_line(record.row, record.fields)
-        return
-    if "prompt" in columns:
-        for record in records:
-            yield record if isinstance(record, BadRecord) else _prompt_line(record.row, record.fields)
-        return
-    _, _, mapping = open_source(upload.path, Source(file=upload.name), _POINTER)
-    for record in records:
-        if isinstance(record, BadRecord):
-            yield record
-            continue
-        mapped = mapping.apply(record.fields)
-        if not isinstance(mapped, MappedRow):
-            yield BadRecord(record.row, "missing_field", mapped.detail, "")
-        elif not mapped.instruction.strip():
-            yield BadRecord(record.row, "empty", "the instruction is empty", "")
-        else:
-            yield _Line(
-                record.row, mapped.instruction, Facet(0), mapped.main_source or "", mapped.original_source or ""
-            )
-
-
-def _bench_line(number: int, fields: dict[str, Any]) -> _Line | BadRecord:
-    item = read_bench_record(fields)
-    if isinstance(item, BenchItem):
-        return _Line(number, item.instruction, item.facet, item.source)
-    return BadRecord(number, item.reason, item.detail, _text(fields.get("prompt")))
-
-
-def _prompt_line(number: int, fields: dict[str, Any]) -> _Line | BadRecord:
-    prompt, system = fields.get("prompt"), fields.get("system")
-    if not isinstance(prompt, str) or not prompt.strip():
-        return BadRecord(number, "empty", "prompt is empty or no text", "")
-    if system is not None and not isinstance(system, str):
-        return BadRecord(number, "missing_field", "system is no text", prompt)
-    output = fields.get("output")
-    facet = Facet(
-        0,
-        preferences=_preferences(fields.get("preference_set")),
-        system=system or None,
-        response=output if isinstance(output, str) and output else None,
-    )
-    return _Line(number, prompt, facet, _text(fields.get("main_source")), _text(fields.get("original_source")))
-
-
-def _preferences(value: object) -> list[Preference]:
-    """The preference set as the exports have it, also as JSON text (of a CSV file); nothing where it is something else."""
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return []
-    if not isinstance(value, list):
-        return []
-    return [
-        Preference(
-            dimension=_text(entry.get("dimension")),
-            subdimension=_text(entry.get("subdimension")),
-            preference=_text(entry.get("preference")),
-            description=_text(entry.get("description")),
-            pole="",
-        )
-        for entry in value
-        if isinstance(entry, dict)
-    ]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

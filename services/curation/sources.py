@@ -105,8 +105,31 @@ def _open(source: Source, pointer: str, uploads: dict[str, InputObject]) -> Open
 
 
 def _open_hub(source: Source, name: str, pointer: str) -> OpenedSource:
-    """A Hub data set, streamed. Only `org/name`: a bare or absolute name could reach into the server's own disk."""
-    where = f"{pointer}/hub"
+    first, records = hub_records(
+        HubDataSet(name, source.hub_config, source.hub_split, source.hub_revision), f"{pointer}/hub", pointer
+    )
+    columns = list(dict.fromkeys(column for row in first for column in row))
+    mapping = compile_mapping(source.mapping, columns, pointer)
+    if isinstance(source.mapping, FieldMapping):  # an upload was asked the same when the job was submitted
+        mapped = [found for row in first if isinstance(found := mapping.apply(row), MappedRow)]
+        if mapped:
+            mapping.require_sources(mapped, columns)
+    return OpenedSource(source.name or name.rpartition("/")[2], pointer, columns, mapping, records, source.limit)
+
+
+class HubDataSet(msgspec.Struct, frozen=True):
+    """Which data set of the Hub."""
+
+    name: str
+    config: str | None
+    split: str
+    revision: str | None
+
+
+def hub_records(wanted: HubDataSet, where: str, pointer: str) -> tuple[list[dict[str, Any]], Iterator[Record]]:
+    """A Hub data set, streamed: its first rows, and all of them as records. Only `org/name`: a bare or absolute name could reach
+    into the server's own disk. Raises InputRefused for what the Hub does not have, StepFailed `hub_unreachable`."""
+    name = wanted.name
     if not _HUB_NAME.fullmatch(name) or Path(name).exists():
         raise InputRefused(f"{name!r} is no Hub data set name; write org/name", where)
     import datasets  # slow to import, and only needed here
@@ -114,7 +137,7 @@ def _open_hub(source: Source, name: str, pointer: str) -> OpenedSource:
 
     try:
         stream = datasets.load_dataset(
-            name, source.hub_config, split=source.hub_split, revision=source.hub_revision, streaming=True
+            name, wanted.config, split=wanted.split, revision=wanted.revision, streaming=True
         )
         rows: Iterator[dict[str, Any]] = iter(stream)
         first = list(islice(rows, _HUB_COLUMN_ROWS))
@@ -126,11 +149,4 @@ def _open_hub(source: Source, name: str, pointer: str) -> OpenedSource:
         raise InputRefused(f"the Hub data set {name!r} cannot be opened so: {error}", pointer) from error
     except OSError as error:
         raise StepFailed("hub_unreachable", f"the Hub cannot be reached for {name!r}: {error}; retry later") from error
-    columns = list(dict.fromkeys(column for row in first for column in row))
-    mapping = compile_mapping(source.mapping, columns, pointer)
-    if isinstance(source.mapping, FieldMapping):  # an upload was asked the same when the job was submitted
-        mapped = [found for row in first if isinstance(found := mapping.apply(row), MappedRow)]
-        if mapped:
-            mapping.require_sources(mapped, columns)
-    records = (Record(position, row) for position, row in enumerate(chain(first, rows)))
-    return OpenedSource(source.name or name.rpartition("/")[2], pointer, columns, mapping, records, source.limit)
+    return first, (Record(position, row) for position, row in enumerate(chain(first, rows)))

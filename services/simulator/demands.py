@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from shared.domain.checks import conflict
+from shared.domain.checks.phrases import phrases_of
 from shared.domain.rows import Check
 
 
@@ -32,6 +34,7 @@ class Demands(msgspec.Struct):
 def fold(checks: Iterable[Check]) -> Demands:
     """The bounds of the checks. A kind that is not known here changes nothing: the text is then found by trial alone."""
     demands = Demands()
+    checks = tuple(checks)
     for check in checks:
         value = next(iter(check.parameters.values()), None)
         if isinstance(value, int):
@@ -41,9 +44,21 @@ def fold(checks: Iterable[Check]) -> Demands:
         elif isinstance(value, list):
             if check.kind == "must_include":
                 demands.include += tuple(value)
+            elif check.kind == "must_include_one":
+                demands.include += (_fitting(check, checks),)
             elif check.kind == "must_avoid":
                 demands.avoid += tuple(value)
     return demands
+
+
+def _fitting(several: Check, checks: tuple[Check, ...]) -> str:
+    """The first of the alternatives that no other check excludes; the first of all where each is excluded."""
+    found = phrases_of(several.parameters)
+    for one in found:
+        wanted = Check("must_include", {"phrases": [one]})
+        if not any(conflict(wanted, other) for other in checks if other != several):
+            return one
+    return found[0]
 
 
 _MOST = {

@@ -134,6 +134,9 @@ _WITHOUT_ENDS = {
     "one_cluster": "none: only one",
     "no_variation": "none: the same in every instruction",
     "too_few_instructions": "too few instructions to learn and test a rule",
+    "rarely_drawn": "none: too few instructions have it",
+    "length_confounded": "none: lengths always differ by the same",
+    "length_separated": "none: length and model tell every verdict",
 }
 
 

@@ -82,13 +82,14 @@ def dimension_radar(series: Sequence[Mapping[str, Any]], scale: tuple[float, flo
             }
         )
     layout = base_layout(
-        340 + 22 * len(traces),
-        margin={"l": 90, "r": 90, "t": 40, "b": 20},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.15, "yanchor": "top"},
+        350 + 22 * len(traces),
+        margin={"l": 110, "r": 110, "t": 32, "b": 20},
+        # Below the outline, where no name of a dimension stands.
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.14, "yanchor": "top"},
         polar={
             "bgcolor": "rgba(0,0,0,0)",
             "radialaxis": {"range": list(scale), "gridcolor": GRID, "angle": 90, "tickangle": 90},
-            "angularaxis": {"gridcolor": GRID, "color": INK},
+            "angularaxis": {"gridcolor": GRID, "color": INK, "tickfont": {"size": 11}},
         },
     )
     return {"data": traces, "layout": layout}

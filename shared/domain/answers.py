@@ -46,6 +46,11 @@ class QuestionParameters(AnswerModel):
     hub_config: str | None = Field(default=None, description="of a Hub data set only, as are the next two")
     hub_split: str = "test"
     hub_revision: str | None = None
+    references: str | None = Field(
+        default=None,
+        description="id of an uploaded file of reference answers to the questions of `file`, as FastChat publishes them for "
+        "MT-Bench",
+    )
     layout: QuestionLayout = Field(default="auto", description="of a file or Hub data set")
     split: Literal["test", "train", "all"] = Field(default="test", description="of a collection; a file has no splits")
     maximum_rows: int | None = Field(default=None, ge=1, description="ask so many instructions, drawn by seed")
@@ -57,6 +62,8 @@ class QuestionParameters(AnswerModel):
             raise ValueError(f"questions names {' and '.join(given)}; leave all but one of them out")
         if self.hub is None and (self.hub_config, self.hub_revision) != (None, None):
             raise ValueError("hub_config and hub_revision are of a Hub data set; set hub, or leave them out")
+        if self.references is not None and (self.file is None or self.layout not in ("auto", "mt_bench")):
+            raise ValueError("references are those of a file of MT-Bench's questions; set file, or leave it out")
         if self.layout != "auto" and self.file is None and self.hub is None:
             raise ValueError(
                 f"layout is {self.layout!r}, which is of a file or a Hub data set; set file or hub, or leave it out"

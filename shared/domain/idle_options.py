@@ -46,6 +46,11 @@ def _of_answers(spec: JobSpec) -> Iterator[IdleOption]:
             "/questions/split",
             "questions.split is train, but a bench has no splits: all its items are asked; leave it out",
         )
+    if spec.asked.suite is not None and spec.asked.split == "train":
+        yield IdleOption(
+            "/questions/split",
+            "questions.split is train, but a robustness suite has no splits: all its rows are asked; leave it out",
+        )
     if spec.answer and spec.asked.is_own and spec.asked.split == "test" and spec.splits.test_share == 0:
         yield IdleOption(
             "/splits/test_share",

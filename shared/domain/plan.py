@@ -145,7 +145,8 @@ def _answer_plans(spec: "JobSpec", collection: tuple[StagePlan, ...]) -> tuple[S
         SELECT, StageKind.SELECT, "curation", needs=asked_stages(collection) if own else (), barrier=True
     )
     rubrics = () if spec.bench is None else _BENCH_PLANS
-    rows = rubrics[0].name if rubrics else SELECT
+    # Candidates of the job that makes a bench are asked what the bench kept.
+    rows = BENCH if rubrics else SELECT
     deploys = tuple(_deploy_plan(deployment) for deployment in all_deployments(spec.answer))
     answers: list[StagePlan] = []
     for answer in spec.answer:

@@ -77,6 +77,8 @@ class Questions(msgspec.Struct, frozen=True):
     characters: float = 0.0
     people: float = 1.0
     """Facets of one instruction, on average."""
+    turns: float = 1.0
+    """What a user says in one conversation, on average."""
     models: tuple[ResolvedModel | None, ...] = ()
     """Who answers, for each answer stage; None for a model that the job deploys itself."""
 
@@ -213,7 +215,9 @@ async def estimate_job(
             if answer.candidate.exists:
                 continue  # nobody is asked
             stages.append(await _estimate_answers(session, project_id, answer, answering, questions))
-        for expected_calls in evaluation_calls(spec, questions.count, questions.people, questions.characters):
+        for expected_calls in evaluation_calls(
+            spec, questions.count, questions.people, questions.turns, questions.characters
+        ):
             stages.append(await _estimate_evaluation(session, project_id, expected_calls, providers))
     costs = [stage.cost_micro_usd for stage in stages]
     return Estimate(
@@ -237,7 +241,7 @@ async def _estimate_answers(
 ) -> StageEstimate:
     """What a candidate will take, for all samples. Nobody knows the length of its answers before."""
     choice = answer.candidate
-    calls = questions.count * answer.samples
+    calls = round(questions.count * answer.samples * questions.turns)
     provider, name = DEPLOYMENT_PROVIDER, choice.stage or choice.registry or choice.deployment or ""
     per_token = CHARACTERS_PER_TOKEN
     if model is not None:

@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8080, ge=0, le=65_535)
     upload_limit_bytes: int = Field(default=2 << 30, ge=1)
 
+    perspective_key: SecretStr = Field(
+        default=SecretStr(""), description="key of the Perspective API, where evaluations may score toxicity by it"
+    )
+    perspective_url: str = Field(
+        default="https://commentanalyzer.googleapis.com/v1alpha1/comments:analyze", description="its address"
+    )
+    perspective_requests_per_second: float = Field(default=1.0, gt=0, description="what its quota allows")
+
     live_open_requests: int = Field(
         default=256, ge=1, description="live requests that one api process has open at once; more are answered 503"
     )

@@ -42,6 +42,8 @@ from shared.stages.training_inputs import reference, upload_reference
 
 ROWS_STAGE = "rows"
 COLLECTION_STAGE = "collection"
+REFERENCES_STAGE = "references"
+"""Stage of the upload that holds reference answers to the questions of another."""
 DROPPED = "dropped"
 """Name in an input's metadata: ids of the items of a bench that are not asked."""
 
@@ -53,7 +55,15 @@ async def question_inputs(session: AsyncSession, claim: Claim, spec: JobSpec) ->
     """All objects that the stage `select` reads. Raises InputRefused for what is not there."""
     asked = spec.asked
     if asked.file is not None:
-        return [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+        found = [upload_reference(await find_file_of_questions(session, claim.project_id, asked))]
+        if asked.references is not None:
+            references = upload_reference(await find_references(session, claim.project_id, asked.references))
+            found.append(msgspec.structs.replace(references, stage=REFERENCES_STAGE))
+        return found
+    if asked.hub is not None:
+        return []  # the step reads the Hub itself
+    if asked.suite is not None:
+        return []  # the package carries the rows
     if asked.bench is not None:
         return [await _bench_input(session, claim.project_id, asked.bench)]
     if asked.job is None:
@@ -96,6 +106,17 @@ async def find_file_of_questions(session: AsyncSession, project_id: str, asked: 
             f"there is no uploaded file {asked.file!r}; POST it to /v1/files and set the id it returns, or write "
             "upload:<file name> and give `multifacet submit` its path by --upload",
             "/questions/file",
+        )
+    return file
+
+
+async def find_references(session: AsyncSession, project_id: str, file_id: str) -> UploadedFile:
+    """The upload that `questions.references` names. Raises InputRefused there."""
+    file = await FileRepository(session).get(project_id, file_id)
+    if file is None:
+        raise InputRefused(
+            f"there is no uploaded file {file_id!r} of reference answers; POST it to /v1/files and set the id it returns",
+            "/questions/references",
         )
     return file
 

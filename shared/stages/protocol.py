@@ -58,6 +58,8 @@ class RowStageHandler(msgspec.Struct, frozen=True):
     """Prompt name -> hash of its content, for manifests."""
     joins: bool = False
     """True: the same shards of all further stages that it needs are read too, see `RowContext.beside`."""
+    takes_rejected: bool = False
+    """True: rows all of whose facets were rejected before are processed too, so that what they lack is written down."""
 
 
 class InputObject(msgspec.Struct, frozen=True):

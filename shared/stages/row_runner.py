@@ -160,7 +160,7 @@ async def _process_all(
 
 async def _process_one(handler: RowStageHandler, context: RowContext, row: InstructionRow) -> InstructionRow:
     """One row; a fault of the handler rejects the row's living facets instead of failing the shard."""
-    if row.facets and not row.alive:
+    if row.facets and not row.alive and not handler.takes_rejected:
         return row  # all facets were rejected and counted before
     try:
         result = await handler.process(row, context)

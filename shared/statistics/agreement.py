@@ -4,14 +4,16 @@
 ratings are one and the same, so that chance agrees perfectly too.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
+from scipy import sparse
 
 from shared.statistics.bootstrap import ROUNDS, cluster_draws, percentile_interval
-from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers
+from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers, require_level
 
 Ratings = Sequence[Sequence[Hashable | None]]
 """Items x raters; None where a rater gave none. All items have the same number of raters."""
@@ -25,7 +27,7 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable], weights: 
     Weighted kappa takes the categories in their sorted order. Raises ValueError for lists of different length, and for weights
     on categories that have no order.
     """
-    return _cohen(first, second, weights)(np.ones(len(first)))
+    return _estimate(_cohen(first, second, weights))
 
 
 def cohen_kappa_interval(
@@ -38,22 +40,20 @@ def cohen_kappa_interval(
     seed: int = SEED,
 ) -> Interval:
     """Cohen's kappa with its interval by bootstrap over items."""
-    return _interval(_cohen(first, second, weights), len(first), rounds, level, seed)
+    return _interval(_cohen(first, second, weights), rounds, level, seed)
 
 
 def fleiss_kappa(ratings: Ratings) -> float | None:
     """Fleiss' kappa (1971) of any number of raters, of the items that all of them rated. Raises ValueError for items with
     different numbers of raters."""
-    statistic, items = _fleiss(ratings)
-    return statistic(np.ones(items))
+    return _estimate(_fleiss(ratings))
 
 
 def fleiss_kappa_interval(
     ratings: Ratings, *, rounds: int = ROUNDS, level: float = LEVEL, seed: int = SEED
 ) -> Interval:
     """Fleiss' kappa with its interval by bootstrap over items."""
-    statistic, items = _fleiss(ratings)
-    return _interval(statistic, items, rounds, level, seed)
+    return _interval(_fleiss(ratings), rounds, level, seed)
 
 
 def krippendorff_alpha(ratings: Ratings, metric: Metric = "nominal") -> float | None:
@@ -62,8 +62,7 @@ def krippendorff_alpha(ratings: Ratings, metric: Metric = "nominal") -> float | 
     `ordinal` and `interval` take numbers. Raises ValueError for items with different numbers of raters, and for ratings that
     are no numbers where numbers are needed.
     """
-    statistic, items = _krippendorff(ratings, metric)
-    return statistic(np.ones(items))
+    return _estimate(_krippendorff(ratings, metric))
 
 
 def krippendorff_alpha_interval(
@@ -75,8 +74,7 @@ def krippendorff_alpha_interval(
     seed: int = SEED,
 ) -> Interval:
     """Krippendorff's alpha with its interval by bootstrap over items."""
-    statistic, items = _krippendorff(ratings, metric)
-    return _interval(statistic, items, rounds, level, seed)
+    return _interval(_krippendorff(ratings, metric), rounds, level, seed)
 
 
 def majority(labels: Sequence[Hashable | None]) -> Hashable | None:
@@ -91,91 +89,100 @@ def majority(labels: Sequence[Hashable | None]) -> Hashable | None:
     return max(counts, key=lambda label: counts[label])
 
 
-Statistic = Callable[[Numbers], float | None]
-"""A coefficient, given how often each item counts."""
+class _Coefficient(msgspec.Struct, frozen=True):
+    """What each item adds (items x features), and the coefficient of such sums: rounds x features in, one number a round out, not
+    a number where there is none. A round of the bootstrap is then one row of a product of matrices."""
+
+    of_items: sparse.csr_matrix
+    of_sums: Callable[[Numbers], Numbers]
 
 
-def _cohen(first: Sequence[Hashable], second: Sequence[Hashable], weights: Weights) -> Statistic:
+def _cohen(first: Sequence[Hashable], second: Sequence[Hashable], weights: Weights) -> _Coefficient:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} ratings: two raters are compared on the same items")
     places = _places([*first, *second], ordered=weights is not None)
     codes = np.array([places[rating] for rating in [*first, *second]], dtype=np.int64).reshape(2, len(first))
-    size = len(places)
+    size = max(1, len(places))
     apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(np.float64)
     disagreement = (apart > 0).astype(np.float64) if weights is None else apart if weights == "linear" else apart**2
     cells = codes[0] * size + codes[1]
+    of_items = sparse.csr_matrix((np.ones(len(first)), (np.arange(len(first)), cells)), shape=(len(first), size * size))
 
-    def statistic(counts: Numbers) -> float | None:
-        total = counts.sum()
-        if not total:
-            return None
-        table = np.bincount(cells, counts, minlength=size * size).reshape(size, size) / total
-        expected = (np.outer(table.sum(axis=1), table.sum(axis=0)) * disagreement).sum()
-        return None if expected == 0 else float(1 - (table * disagreement).sum() / expected)
+    def kappa(sums: Numbers) -> Numbers:
+        tables = sums.reshape(-1, size, size)
+        observed = (tables * disagreement).sum(axis=(1, 2)) * tables.sum(axis=(1, 2))
+        expected = ((tables.sum(axis=2) @ disagreement) * tables.sum(axis=1)).sum(axis=1)
+        return _one_minus(observed, expected)
 
-    return statistic
+    return _Coefficient(of_items, kappa)
 
 
-def _fleiss(ratings: Ratings) -> tuple[Statistic, int]:
+def _fleiss(ratings: Ratings) -> _Coefficient:
     raters = _raters(ratings)
-    complete = [item for item in ratings if all(rating is not None for rating in item)]
+    complete = [item for item in ratings if raters > 1 and all(rating is not None for rating in item)]
     table = _table(complete)
+    agreed = (table * (table - 1)).sum(axis=1) / max(raters * (raters - 1), 1)
+    of_items = sparse.csr_matrix(np.column_stack([agreed, table]))
 
-    def statistic(counts: Numbers) -> float | None:
-        total = counts.sum()
-        if raters < 2 or not total:
-            return None
-        agreed = ((table * (table - 1)).sum(axis=1) / (raters * (raters - 1)) * counts).sum() / total
-        shares = (table * counts[:, None]).sum(axis=0) / (total * raters)
-        by_chance = float((shares**2).sum())
-        return None if by_chance == 1 else float((agreed - by_chance) / (1 - by_chance))
+    def kappa(sums: Numbers) -> Numbers:
+        items = sums[:, 1:].sum(axis=1) / max(raters, 1)
+        shares = sums[:, 1:] / np.maximum(items * raters, 1)[:, None]
+        # Of shares that are all of one category 1 - sum of squares is exactly 0, which a sum of products is not.
+        return _one_minus(items - sums[:, 0], items * (shares * (1 - shares)).sum(axis=1))
 
-    return statistic, len(complete)
+    return _Coefficient(of_items, kappa)
 
 
-def _krippendorff(ratings: Ratings, metric: Metric) -> tuple[Statistic, int]:
+def _krippendorff(ratings: Ratings, metric: Metric) -> _Coefficient:
     _raters(ratings)
     paired = [item for item in ratings if sum(rating is not None for rating in item) > 1]
-    given = [rating for item in paired for rating in item if rating is not None]
-    places = _places(given, ordered=metric != "nominal")
-    table = _table(paired, places)
-    sizes = table.sum(axis=1)
+    places = _places([rating for item in paired for rating in item if rating is not None], ordered=metric != "nominal")
     numbers = _numbers(places) if metric != "nominal" else None
+    size = max(1, len(places))
+    rows, columns, values = [], [], []
+    for number, item in enumerate(paired):
+        counts = Counter(places[rating] for rating in item if rating is not None)
+        others = counts.total() - 1
+        for one, of_one in counts.items():
+            for other, of_other in counts.items():
+                rows.append(number)
+                columns.append(one * size + other)
+                values.append(of_one * (of_other - (one == other)) / others)
+    of_items = sparse.csr_matrix((values, (rows, columns)), shape=(len(paired), size * size), dtype=np.float64)
 
-    def statistic(counts: Numbers) -> float | None:
-        weights = counts / np.maximum(sizes - 1, 1)
-        coincidences = (table * weights[:, None]).T @ table
-        coincidences -= np.diag((table * weights[:, None]).sum(axis=0))
-        totals = coincidences.sum(axis=1)
-        number = totals.sum()
-        if number <= 1:
-            return None
+    def alpha(sums: Numbers) -> Numbers:
+        coincidences = sums.reshape(-1, size, size)
+        totals = coincidences.sum(axis=2)
         distance = _distance(metric, totals, numbers)
-        expected = (np.outer(totals, totals) * distance).sum()
-        if expected == 0:
-            return None
-        return float(1 - (number - 1) * (coincidences * distance).sum() / expected)
+        observed = (coincidences * distance).sum(axis=(1, 2)) * (totals.sum(axis=1) - 1)
+        expected = (totals[:, :, None] * totals[:, None, :] * distance).sum(axis=(1, 2))
+        return _one_minus(observed, expected)
 
-    return statistic, len(paired)
+    return _Coefficient(of_items, alpha)
+
+
+def _one_minus(observed: Numbers, expected: Numbers) -> Numbers:
+    """1 - observed / expected disagreement; not a number where chance leaves none to be expected."""
+    found = np.full(len(expected), np.nan)
+    np.divide(observed, expected, out=found, where=expected > 0)
+    return 1 - found
 
 
 def _distance(metric: Metric, totals: Numbers, numbers: Numbers | None) -> Numbers:
-    """Squared differences between categories."""
-    size = len(totals)
+    """Squared differences between categories, rounds x categories x categories (one round for all where they are fixed)."""
     if metric == "interval":
         assert numbers is not None
-        return np.subtract.outer(numbers, numbers) ** 2
+        return np.subtract.outer(numbers, numbers)[None] ** 2
     if metric == "nominal":
-        return 1.0 - np.eye(size)
-    up_to = np.cumsum(totals)
-    between = np.abs(np.subtract.outer(up_to - totals / 2, up_to - totals / 2))
-    return between**2
+        return 1.0 - np.eye(totals.shape[1])[None]
+    # Of ranks: half of both categories and all between them (Krippendorff 2011, "ordinal").
+    middle = np.cumsum(totals, axis=1) - totals / 2
+    return (middle[:, :, None] - middle[:, None, :]) ** 2
 
 
-def _table(items: Ratings, places: Mapping[Hashable, int] | None = None) -> Numbers:
+def _table(items: Ratings) -> Numbers:
     """How often each item got each category."""
-    if places is None:
-        places = _places([rating for item in items for rating in item if rating is not None], ordered=False)
+    places = _places([rating for item in items for rating in item if rating is not None], ordered=False)
     table = np.zeros((len(items), max(1, len(places))))
     for number, item in enumerate(items):
         for rating in item:
@@ -211,12 +218,26 @@ def _raters(ratings: Ratings) -> int:
     return numbers.pop() if numbers else 0
 
 
-def _interval(statistic: Statistic, items: int, rounds: int, level: float, seed: int) -> Interval:
-    estimate = statistic(np.ones(items)) if items else None
+def _estimate(coefficient: _Coefficient) -> float | None:
+    found = coefficient.of_sums(np.asarray(coefficient.of_items.sum(axis=0)).reshape(1, -1))[0]
+    return None if np.isnan(found) else float(found)
+
+
+def _interval(coefficient: _Coefficient, rounds: int, level: float, seed: int) -> Interval:
+    require_level(level)
+    items, features = coefficient.of_items.shape
+    estimate = _estimate(coefficient) if items else None
     if estimate is None:
         return Interval(None, None, None, level, items, "nothing" if not items else "no_variation")
-    drawn: list[float] = []
+    drawn: list[Numbers] = []
     for draws in cluster_draws(items, rounds, seed):
-        drawn += [float("nan") if (found := statistic(row)) is None else found for row in draws]
-    figures: npt.NDArray[np.float64] = np.array(drawn)
-    return percentile_interval(estimate, figures, items, level)
+        at_once = max(1, _NUMBERS_AT_ONCE // features)
+        drawn += [
+            coefficient.of_sums(draws[start : start + at_once] @ coefficient.of_items)
+            for start in range(0, len(draws), at_once)
+        ]
+    return percentile_interval(estimate, np.concatenate(drawn), items, level)
+
+
+_NUMBERS_AT_ONCE = 2_000_000
+"""Sums of features held at once: many categories have many cells."""

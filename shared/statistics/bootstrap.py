@@ -31,7 +31,9 @@ _BLOCK_DRAWS = 2_000_000
 
 def cluster_draws(clusters: int, rounds: int, seed: int = SEED) -> Iterator[Numbers]:
     """How often each cluster is drawn in each round: blocks of rounds x clusters, `rounds` rows in all. The same arguments give
-    the same draws."""
+    the same draws. Raises ValueError for fewer rounds than 1."""
+    if rounds < 1:
+        raise ValueError(f"{rounds} rounds of the bootstrap give no interval; take 100 at least")
     generator = np.random.default_rng((seed, clusters))
     left = rounds
     while left:
@@ -138,9 +140,13 @@ def bootstrap_correlation(
 
     def correlation(sums: Numbers) -> Numbers:
         n, sx, sy, sxx, syy, sxy = sums.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: Numbers = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
-        return found
+        of_x, of_y = n * sxx - sx**2, n * syy - sy**2
+        # Of a draw in which one figure never changes, rounding alone is left.
+        varied = (of_x > _ROUNDING * n * sxx) & (of_y > _ROUNDING * n * syy)
+        found = np.full(len(n), np.nan)
+        np.divide(n * sxy - sx * sy, np.sqrt(np.maximum(of_x * of_y, 0.0)), out=found, where=varied)
+        bounded: Numbers = np.clip(found, -1.0, 1.0)
+        return bounded
 
     drawn = np.concatenate([correlation(draws @ moments) for draws in cluster_draws(count, rounds, seed)])
     return percentile_interval(float(correlation(moments.sum(axis=0)[None])[0]), drawn, count, level)
@@ -155,8 +161,9 @@ def percentile_interval(estimate: float, drawn: Numbers, clusters: int, level: f
         return Interval(estimate, None, None, level, clusters, "rarely_drawn")
     if np.ptp(known) <= _ROUNDING * max(1.0, abs(estimate)):
         return Interval(estimate, None, None, level, clusters, "no_variation")
-    low, high = (float(bound) for bound in np.quantile(known, [(1 - level) / 2, (1 + level) / 2]))
-    return Interval(estimate, low, high, level, clusters, METHOD)
+    # Positions k / (rounds + 1) leave 2.5% outside of each end however few rounds there are; the usual ones leave 3.4% of 100.
+    ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="weibull")
+    return Interval(estimate, float(ends[0]), float(ends[1]), level, clusters, METHOD)
 
 
 _ROUNDING = 1e-12

@@ -24,11 +24,11 @@ class Battle(msgspec.Struct, frozen=True):
     outcome: float | None
     """1: the first model wins, 0: the second, 0.5: a tie; between them where a judge is of two minds. None: no verdict."""
     order: int = 0
-    """0: the first model's answer was shown first; 1: the second's."""
+    """0: the first model's answer was shown first; 1: the second's. Where it is not known: 0."""
     kind: str = ""
-    """Of a tie where it is known: `both_good` or `both_bad`."""
+    """Of a tie where it is known: `both_good` or `both_bad`; `inconsistent` where one tie stands for two orders that differ."""
     pair: str = ""
-    """What else tells pairs of answers to one instruction apart, such as the person they were written for."""
+    """What else tells pairs of answers to one instruction apart, such as the person they were written for, or who judged."""
     first_words: int = 0
     second_words: int = 0
     weight: int = 1
@@ -98,9 +98,12 @@ def between(battles: Iterable[Battle], first: str, second: str) -> list[Battle]:
 def pair_outcomes(battles: Sequence[Battle]) -> list[PairOutcome]:
     """Verdicts of one ordered pair of models, averaged by pair of answers; pairs without a verdict are left out.
 
-    Orders count alike: each order's verdicts are averaged first. Raises ValueError for battles of several pairs of models.
+    Orders count alike: each order's verdicts are averaged first. Raises ValueError for battles of several pairs of models, and
+    for an order that is neither 0 nor 1.
     """
     _require_one_pair(battles)
+    if unknown := {battle.order for battle in battles} - {0, 1}:
+        raise ValueError(f"the order {min(unknown)} is none: give 0 where the first answer was shown first, else 1")
     by_pair: dict[tuple[str, str], list[Battle]] = {}
     for battle in battles:
         by_pair.setdefault((battle.instruction, battle.pair), []).append(battle)
@@ -129,10 +132,9 @@ def pair_outcomes(battles: Sequence[Battle]) -> list[PairOutcome]:
 def win_rate(battles: Sequence[Battle], *, rounds: int = ROUNDS, level: float = LEVEL, seed: int = SEED) -> WinRate:
     """How often the first model of one ordered pair of models wins, with intervals by bootstrap over instructions.
 
-    Raises ValueError for an empty list and for battles of several pairs of models (see `between`).
+    Without a battle both names are empty and the intervals say `nothing`. Raises ValueError for battles of several pairs of
+    models (see `between`).
     """
-    if not battles:
-        raise ValueError("there is no battle to count; leave a pair of models that never met out")
     outcomes = pair_outcomes(battles)
     instructions = [pair.instruction for pair in outcomes]
     rate = bootstrap_means([pair.outcome for pair in outcomes], instructions, rounds=rounds, level=level, seed=seed)[
@@ -152,8 +154,8 @@ def win_rate(battles: Sequence[Battle], *, rounds: int = ROUNDS, level: float = 
             kinds.setdefault((battle.instruction, battle.pair), set()).add(battle.kind)
     agreed = Counter(next(iter(names)) for names in kinds.values() if len(names) == 1)
     return WinRate(
-        first=battles[0].first,
-        second=battles[0].second,
+        first=battles[0].first if battles else "",
+        second=battles[0].second if battles else "",
         interval=rate,
         pairs=len(outcomes),
         wins=sum(pair.outcome > TIE for pair in outcomes),

@@ -3,21 +3,30 @@
 P(first wins) = logistic(strength first - strength second); ties count as half a win for each side; strong verdicts count thrice
 (`Battle.weight`; Li et al. 2024, arXiv 2406.11939, section 4). Ratings are 1000 + strength x 400 / ln 10, so that 400 points
 are odds of ten to one. Under style control differences of style between the two answers are further terms (the Arena's "Does
-style matter?", 2024): each (a - b) / (a + b), standardised, so that a rating is what is left when the style is alike.
+style matter?", 2024): each (a - b) / (a + b + 1), divided by its deviation, so that a rating is what is left when the style is
+alike. A win rate under style control is that at equal style.
 
-A model that wins, or loses, all of its battles has no finite strength; a weak penalty on squared strengths keeps its rating
-finite, and `separated` names it.
+Finite ratings fit best only where every model can be reached from every other by steps to one that it beat or drew with (Ford
+1957); `determined` says whether that is so. Where it is not, a weak penalty on squared strengths keeps them finite, and how far
+apart they stand says how many battles there were, not how strong a model is; `separated` names models that won or lost all.
+
+The released code draws single battles, the copies of a strong verdict apart, and takes percentiles of 100 draws as here;
+here whole instructions are drawn, because all battles of one instruction move together, or single battles where `over` says so.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from shared.statistics.bootstrap import cluster_draws, percentile_interval
-from shared.statistics.intervals import LEVEL, SEED, Interval, Numbers
+from shared.statistics.intervals import LEVEL, SEED, Codes, Interval, Numbers, cluster_codes
 from shared.statistics.logistic import fit_logistic
 from shared.statistics.pairwise import Battle
 
@@ -41,7 +50,7 @@ class ModelRating(msgspec.Struct, frozen=True):
 class Ratings(msgspec.Struct, frozen=True):
     """Strongest first. `style`: coefficient of each feature under style control, in logits per standard deviation. `missing`
     counts battles without a verdict, `separated` are models that won or lost all of theirs, `unconnected` says that some models
-    never met, directly or through others, so that their ratings cannot be compared."""
+    never met, directly or through others, so that their ratings cannot be compared. `determined`: finite ratings fit best."""
 
     models: tuple[ModelRating, ...]
     style: dict[str, Interval]
@@ -49,6 +58,7 @@ class Ratings(msgspec.Struct, frozen=True):
     missing: int
     separated: tuple[str, ...]
     unconnected: bool
+    determined: bool
 
 
 def bradley_terry(
@@ -60,25 +70,25 @@ def bradley_terry(
     style: bool = False,
     anchor: str | None = None,
     anchor_rating: float = BASE,
+    over: Literal["instructions", "battles"] = "instructions",
 ) -> Ratings:
-    """Ratings of all models with intervals by bootstrap over instructions (whole instructions are drawn).
+    """Ratings of all models with intervals by bootstrap over instructions (whole instructions are drawn), or over battles.
 
     `style` controls for length (`first_words`, `second_words`) and the battles' further features of style; `anchor` is given
-    `anchor_rating`, and without one the mean of all models is 1000. Raises ValueError for an anchor that never battled, and for
-    battles with different numbers of style features.
+    `anchor_rating`, and without one the mean of all models is 1000. Without a verdict nobody is rated. Raises ValueError for an
+    anchor without a verdict where others have some, and for battles with different numbers of style features.
     """
     judged = [battle for battle in battles if battle.outcome is not None]
     models = sorted({name for battle in judged for name in (battle.first, battle.second)})
-    if anchor is not None and anchor not in models:
-        raise ValueError(
-            f"the anchor {anchor!r} has no battle with a verdict; the models: {', '.join(models) or 'none'}"
-        )
     if not judged:
-        return Ratings((), {}, 0, len(battles), (), unconnected=False)
+        return Ratings((), {}, 0, len(battles), (), unconnected=False, determined=False)
+    if anchor is not None and anchor not in models:
+        raise ValueError(f"the anchor {anchor!r} has no battle with a verdict; the models: {', '.join(models)}")
     place = {model: number for number, model in enumerate(models)}
     styles = _style_features(judged) if style else np.zeros((len(judged), 0))
-    instructions = {name: number for number, name in enumerate(dict.fromkeys(one.instruction for one in judged))}
-    codes = np.array([instructions[battle.instruction] for battle in judged])
+    codes, clusters = cluster_codes(
+        [battle.instruction for battle in judged] if over == "instructions" else range(len(judged))
+    )
     first = np.array([place[battle.first] for battle in judged])
     second = np.array([place[battle.second] for battle in judged])
     outcomes = np.array([battle.outcome for battle in judged], dtype=np.float64)
@@ -88,20 +98,17 @@ def bradley_terry(
     def strengths(counts: Numbers, start: Numbers | None) -> Numbers:
         return grouped.fit(counts * weights, start)
 
-    fitted = strengths(np.ones(len(judged)), None)
-    drawn = np.array(
-        [
-            strengths(counts[codes], fitted)
-            for draws in cluster_draws(len(instructions), rounds, seed)
-            for counts in draws
-        ]
-    )
-    everything = np.vstack([fitted, drawn])
     size = len(models)
-    centre = everything[:, :size].mean(axis=1) if anchor is None else everything[:, place[anchor]]
-    relative = everything[:, :size] - centre[:, None]
+    fitted = strengths(np.ones(len(judged)), None)
+    fits, present = [fitted], [np.ones(size, dtype=bool)]
+    for draws in cluster_draws(clusters, rounds, seed):
+        for counts in draws:
+            drawn_battles = counts[codes]
+            fits.append(strengths(drawn_battles, fitted))
+            present.append(np.bincount(first, drawn_battles, size) + np.bincount(second, drawn_battles, size) > 0)
+    relative = _relative(np.array(fits)[:, :size], np.array(present), None if anchor is None else place[anchor])
+    coefficients = np.array(fits)[:, size:]
     ratings = (BASE if anchor is None else anchor_rating) + SCALE * relative
-    clusters = len(instructions)
     counted = Counter(name for battle in judged for name in (battle.first, battle.second))
     rated = []
     for model, number in place.items():
@@ -118,30 +125,74 @@ def bradley_terry(
     return Ratings(
         models=tuple(sorted(rated, key=lambda one: (-(one.rating.estimate or 0.0), one.model))),
         style={
-            name: percentile_interval(float(fitted[size + at]), drawn[:, size + at], clusters, level)
+            name: percentile_interval(float(coefficients[0, at]), coefficients[1:, at], clusters, level)
             for at, name in enumerate(names[: styles.shape[1]])
         },
         battles=len(judged),
         missing=len(battles) - len(judged),
         separated=_separated(models, first, second, outcomes),
         unconnected=_parts(size, first, second) > 1,
+        determined=_determined(size, first, second, outcomes),
     )
+
+
+def _relative(strengths: Numbers, present: npt.NDArray[np.bool_], anchor: int | None) -> Numbers:
+    """Strengths against the anchor's, or against the mean of all models: rounds x models, the first round that of all battles.
+
+    A model without a battle in a round has no strength there. Where no anchor ties the rounds together the mean of the models
+    that are present is held at what it is over all battles.
+    """
+    known = np.where(present, strengths, np.nan)
+    if anchor is not None:
+        return known - known[:, [anchor]]
+    overall = strengths[0] - strengths[0].mean()
+    shift = (np.where(present, strengths - overall, 0.0).sum(axis=1) / present.sum(axis=1))[:, None]
+    relative: Numbers = known - shift
+    return relative
+
+
+class _Pairs:
+    """Rows with 1 for the first model, -1 for the second, and their difference of style: never written out, since sums by model
+    and by pair of models are all that a fit needs of them."""
+
+    def __init__(self, first: Codes, second: Codes, styles: Numbers, models: int) -> None:
+        self._first, self._second, self._styles, self._models = first, second, np.ascontiguousarray(styles), models
+        self._pairs = first * models + second
+
+    @property
+    def coefficients(self) -> int:
+        return self._models + int(self._styles.shape[1])
+
+    def logits(self, coefficients: Numbers) -> Numbers:
+        strengths = coefficients[: self._models]
+        found: Numbers = strengths[self._first] - strengths[self._second] + self._styles @ coefficients[self._models :]
+        return found
+
+    def sums(self, of_rows: Numbers) -> Numbers:
+        return np.concatenate([self._by_model(of_rows), self._styles.T @ of_rows])
+
+    def curvature(self, of_rows: Numbers) -> Numbers:
+        met = np.bincount(self._pairs, of_rows, self._models**2).reshape(self._models, self._models)
+        met = met + met.T
+        strengths = np.diag(met.sum(axis=1)) - met
+        weighted = self._styles * of_rows[:, None]
+        across = np.array([self._by_model(column) for column in weighted.T]).reshape(-1, self._models)
+        return np.block([[strengths, across.T], [across, weighted.T @ self._styles]])
+
+    def _by_model(self, of_rows: Numbers) -> Numbers:
+        won: Numbers = np.bincount(self._first, of_rows, self._models).astype(np.float64)
+        return won - np.bincount(self._second, of_rows, self._models)
 
 
 class _Grouped:
     """Battles that differ in nothing but their number are one row: without style 50,000 battles are a few hundred."""
 
-    def __init__(self, first: Numbers, second: Numbers, outcomes: Numbers, styles: Numbers, models: int) -> None:
+    def __init__(self, first: Codes, second: Codes, outcomes: Numbers, styles: Numbers, models: int) -> None:
         table = np.column_stack([first, second, outcomes, styles])
         rows, self._row_of = np.unique(table, axis=0, return_inverse=True)
         self._row_of = self._row_of.ravel()
         self._outcomes = rows[:, 2]
-        design = np.zeros((len(rows), models + styles.shape[1]))
-        at = np.arange(len(rows))
-        design[at, rows[:, 0].astype(int)] += 1.0
-        design[at, rows[:, 1].astype(int)] -= 1.0
-        design[:, models:] = rows[:, 3:]
-        self._design = design
+        self._design = _Pairs(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), rows[:, 3:], models)
 
     def fit(self, weights: Numbers, start: Numbers | None) -> Numbers:
         counts = np.bincount(self._row_of, weights, minlength=len(self._outcomes)).astype(np.float64)
@@ -149,20 +200,19 @@ class _Grouped:
 
 
 def _style_features(battles: Sequence[Battle]) -> Numbers:
-    """n x features: (first - second) / (first + second), each divided by its deviation about 0."""
+    """n x features: (first - second) / (first + second + 1), each divided by its deviation about 0."""
     lengths = {len(style) for battle in battles for style in (battle.first_style, battle.second_style)}
     if len(lengths) > 1:
         raise ValueError(f"battles have {sorted(lengths)} features of style: give the same ones for all, or none")
     first = np.array([(float(battle.first_words), *battle.first_style) for battle in battles])
     second = np.array([(float(battle.second_words), *battle.second_style) for battle in battles])
-    total = first + second
-    found = np.divide(first - second, total, out=np.zeros_like(total), where=total != 0)
+    found = (first - second) / (first + second + 1)
     spread = np.sqrt((found**2).mean(axis=0))
     standardised: Numbers = np.divide(found, spread, out=np.zeros_like(found), where=spread != 0)
     return standardised
 
 
-def _separated(models: Sequence[str], first: Numbers, second: Numbers, outcomes: Numbers) -> tuple[str, ...]:
+def _separated(models: Sequence[str], first: Codes, second: Codes, outcomes: Numbers) -> tuple[str, ...]:
     found = []
     for number, model in enumerate(models):
         own = np.concatenate([outcomes[first == number], 1 - outcomes[second == number]])
@@ -171,9 +221,14 @@ def _separated(models: Sequence[str], first: Numbers, second: Numbers, outcomes:
     return tuple(found)
 
 
-def _parts(models: int, first: Numbers, second: Numbers) -> int:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(models, models))
+def _parts(models: int, first: Codes, second: Codes) -> int:
+    graph = sparse.coo_matrix((np.ones(len(first)), (first, second)), shape=(models, models))
     return int(connected_components(graph, directed=False)[0])
+
+
+def _determined(models: int, first: Codes, second: Codes, outcomes: Numbers) -> bool:
+    """Ford's condition: along battles that were not lost, each model leads to each other."""
+    won, lost = outcomes > 0, outcomes < 1
+    winners, losers = np.concatenate([first[won], second[lost]]), np.concatenate([second[won], first[lost]])
+    graph = sparse.coo_matrix((np.ones(len(winners)), (winners, losers)), shape=(models, models))
+    return int(connected_components(graph, directed=True, connection="strong")[0]) == 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `docker compose up` for real: one job with a small training and answers by curl, its artifacts listed in the object store, its model
+# `docker compose up` for real: one job with a small training, answers and their evaluation by curl, its artifacts listed in the object store, its model
 # deployed and answering. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running.
 # TORCH and TORCH_INDEX choose the build of torch, as for docker compose.
 set -euo pipefail
@@ -39,7 +39,7 @@ auth=(--header "authorization: Bearer $key")
 
 echo "== submit by curl"
 curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' --dump-header "$work/headers" \
-  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}],"questions":{"maximum_rows":2},"answer":[{"name":"answers","candidate":{"stage":"sft"},"decoding":{"max_tokens":8}}]}' \
+  --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}],"judge":{"provider":"simulator","model":"simulator-small"},"questions":{"maximum_rows":2},"bench":{"name":"compose"},"evaluate":{"absolute":{"runs":1}},"answer":[{"name":"answers","candidate":{"stage":"sft"},"decoding":{"max_tokens":8}}]}' \
   "$base/v1/jobs" >"$work/job.json"
 grep -i '^location:' "$work/headers"
 job=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["id"])' "$work/job.json")
@@ -72,7 +72,7 @@ async def main() -> None:
         print(f"{info.size:>9}  {info.key.split(sys.argv[1] + '/')[1]}")
     names = [info.key for info in mine]
     for wanted in ("manifest.json", "report", "exports/dpo/train", "exports/rm/train", "collection/train", "README.md",
-                   "sft/model/model", "sft/preview", "sft/metrics"):
+                   "sft/model/model", "sft/preview", "sft/metrics", "bench/bench-rows", "evaluate/report", "evaluate/evaluation"):
         assert any(wanted in name for name in names), f"no {wanted} among the objects"
 
 asyncio.run(main())

@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from services.api.pages.annotations import router as annotations_router
 from services.api.pages.benches import router as benches_router
 from services.api.pages.deployments import router as deployments_router
+from services.api.pages.evaluations import router as evaluations_router
 from services.api.pages.explorer import router as explorer_router
 from services.api.pages.jobs import router as jobs_router
 from services.api.pages.models import router as models_router
@@ -33,6 +34,7 @@ def mount_pages(app: FastAPI) -> None:
         deployments_router,
         profiles_router,
         benches_router,
+        evaluations_router,
         annotations_router,
         try_router,
     ):

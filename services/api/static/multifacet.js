@@ -1,11 +1,12 @@
 // Live parts, buttons and charts. Everything a page needs without scripts is already in its HTML.
 "use strict";
 
-// A job's page: refresh its live part when an event arrives, at most twice a second.
+// A page about a job: refresh its live part when an event arrives, at most twice a second.
 function followJob() {
   const live = document.getElementById("live");
   if (!live || "ended" in live.dataset) return;
   const job = live.dataset.job;
+  const part = live.dataset.part ?? `/jobs/${job}/live`;
   const stream = new EventSource(`/v1/jobs/${job}/events?after=${live.dataset.after}`);
   let waiting = false;
   const refresh = () => {
@@ -13,7 +14,7 @@ function followJob() {
     waiting = true;
     setTimeout(() => {
       waiting = false;
-      htmx.ajax("GET", `/jobs/${job}/live`, { target: "#live", swap: "innerHTML" });
+      htmx.ajax("GET", part, { target: "#live", swap: "innerHTML" });
     }, 500);
   };
   for (const type of ["job.state", "stage.state", "stage.progress", "step.state", "job.cost", "train.metrics", "note"]) {
@@ -33,7 +34,10 @@ function inColoursOfPage(layout) {
   for (const axis of [layout.xaxis, layout.yaxis]) {
     if (!axis) continue;
     axis.gridcolor = colour("--line");
-    if (axis.title) axis.title.font.color = colour("--muted");
+    if (axis.title) axis.title.font = { ...axis.title.font, color: colour("--muted") };
+  }
+  for (const axis of [layout.polar?.radialaxis, layout.polar?.angularaxis]) {
+    if (axis) Object.assign(axis, { color: colour("--ink"), gridcolor: colour("--line") });
   }
 }
 

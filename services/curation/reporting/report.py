@@ -7,6 +7,7 @@ import orjson
 
 from services.curation.reporting.answers import answers
 from services.curation.reporting.card import render_card
+from services.curation.reporting.evaluation import evaluation
 from services.curation.reporting.facts import job_facts
 from services.curation.reporting.flow import flow_of, unit_bars
 from services.curation.reporting.inputs import (
@@ -78,6 +79,7 @@ def run(context: WholeContext) -> WholeResult:
         "facts": facts,
         "trainings": trained,
         "answers": answered,
+        "evaluation": evaluation(context.inputs),
     }
     page = render_report(values, curves, "trainings.html.j2")
     return WholeResult(
@@ -119,6 +121,7 @@ def _collection_report(
         "judge": judge_notes(statistics["judge_record"]) if context.spec.judge is not None else None,
         "trainings": trained,
         "answers": answered,
+        "evaluation": evaluation(context.inputs),
     }
     texts = {
         "report.html": render_report(values, {**_figures(statistics, flow), **curves}).encode(),

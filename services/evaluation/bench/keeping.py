@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from shared.artifacts.tables import TableWriter, iterate_rows, write_rows
+from shared.artifacts.layout import part_name
+from shared.artifacts.tables import TableWriter, batched, iterate_rows, write_rows
 from shared.bench_layout.files import write_bench_lines, write_bench_table
 from shared.domain.benches import BENCH_FILE, BENCH_ROWS_FILE, BenchRegistration, why_incomplete
 from shared.domain.errors import StepFailed
 from shared.domain.evaluations import RUBRIC
 from shared.domain.ledger import Ledger
+from shared.domain.plan import shard_size
 from shared.domain.rows import ROW_SCHEMA_VERSION, Facet, InstructionRow, Provenance
 from shared.stages.protocol import InputObject, OutputObject, WholeContext, WholeResult
 
@@ -36,8 +38,9 @@ PROVENANCE_SCHEMA = pa.schema(
 
 
 def run(context: WholeContext) -> WholeResult:
-    """Keep the items whose rubrics are complete. Outputs `bench-rows.parquet`, `bench.jsonl`, `bench.parquet` and
-    `provenance.parquet`; the latter three have one line per item, in the same order.
+    """Keep the items whose rubrics are complete. Outputs `bench-rows.parquet`, the same rows in shards (`part-00000.parquet`…,
+    which the job's own candidates are asked), `bench.jsonl`, `bench.parquet` and `provenance.parquet`; the latter three have
+    one line per item, in the same order.
 
     The ledger counts facets that the stage `rubric` let through; those left out have a reason of
     `shared.domain.benches.why_incomplete`. Raises StepFailed `empty_bench` where none is left.
@@ -62,6 +65,7 @@ def run(context: WholeContext) -> WholeResult:
     write_bench_table(folder / _TABLE_FILE, kept)
     _write_provenance(folder / _PROVENANCE_FILE, kept)
     outputs = (
+        *_parts(folder, kept),
         OutputObject(BENCH_ROWS_FILE, folder / BENCH_ROWS_FILE, _PARQUET, len(kept), ROW_SCHEMA_VERSION, kind="table"),
         OutputObject(BENCH_FILE, folder / BENCH_FILE, "application/jsonl", items, LAYOUT_SCHEMA_VERSION),
         OutputObject(_TABLE_FILE, folder / _TABLE_FILE, _PARQUET, items, LAYOUT_SCHEMA_VERSION, kind="table"),
@@ -78,6 +82,13 @@ def run(context: WholeContext) -> WholeResult:
     )
     summary = {"rows": len(kept), "items": items, "left_out": dict(sorted(ledger.reasons.items()))}
     return WholeResult(outputs=outputs, ledger=ledger, summary=summary, bench=registration)
+
+
+def _parts(folder: Path, rows: Sequence[InstructionRow]) -> Iterator[OutputObject]:
+    for number, members in enumerate(batched(rows, shard_size(len(rows)))):
+        path = folder / part_name(number)
+        written = write_rows(path, members)
+        yield OutputObject(path.name, path, _PARQUET, written, ROW_SCHEMA_VERSION, kind="table")
 
 
 def _complete(context: WholeContext, parts: Sequence[InputObject], ledger: Ledger) -> Iterator[InstructionRow]:

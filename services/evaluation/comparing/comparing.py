@@ -1,12 +1,12 @@
 """The row stage `compare`: a candidate's answer beside the baseline's, always in both orders, by one of three protocols."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel
 
-from services.evaluation.judging.asking import FeedbackFirst, Question, ask
+from services.evaluation.judging.asking import FeedbackFirst, Judged, Question, ask, for_each, turns_of_a_row
 from services.evaluation.judging.verdicts import Verdict, choice_in, tagged_choice
 from shared.domain.evaluations import PairwiseParameters
 from shared.domain.identifiers import seed_of
@@ -29,8 +29,11 @@ class AlpacaEvalVerdict(FeedbackFirst):
     verdict: Literal["a", "b"]
 
 
-class ArenaHardVerdict(FeedbackFirst):
+class ArenaHardVerdict(Judged):
+    """The judge's own answer comes before it looks at the two."""
+
     own_answer: str
+    feedback: str
     verdict: Literal["a>>b", "a>b", "a=b", "b>a", "b>>a"]
 
 
@@ -39,7 +42,7 @@ class Protocol(msgspec.Struct, frozen=True):
 
     prompt: Prompt
     schema_name: str
-    output: type[BaseModel]
+    output: type[Judged]
     shown_first: Mapping[str, str]
     shown_second: Mapping[str, str]
     names_wants: bool
@@ -89,8 +92,9 @@ async def compare(row: InstructionRow, context: RowContext) -> InstructionRow:
     parameters = pairwise_of(context)
     baseline = context.beside[parameters.baseline].get(row.row_id)
     others = {} if baseline is None else {facet.index: facet for facet in baseline.facets}
+    turns = turns_of_a_row()
     await concurrently(
-        [_compare_facet(row, facet, others.get(facet.index), parameters, context) for facet in row.facets]
+        [_compare_facet(row, facet, others.get(facet.index), parameters, context, turns) for facet in row.facets]
     )
     return row
 
@@ -104,19 +108,23 @@ def pairwise_of(context: RowContext) -> PairwiseParameters:
 
 
 async def _compare_facet(
-    row: InstructionRow, facet: Facet, other: Facet | None, parameters: PairwiseParameters, context: RowContext
+    row: InstructionRow,
+    facet: Facet,
+    other: Facet | None,
+    parameters: PairwiseParameters,
+    context: RowContext,
+    turns: asyncio.Semaphore,
 ) -> None:
     own = best_answer(facet)
     baseline = None if other is None else best_answer(other)
-    places = [(order, run) for order in ORDERS for run in range(parameters.runs)]
+    runs = range(parameters.runs)
     if own is None or baseline is None:
         fault = NO_ANSWER if own is None else NO_BASELINE_ANSWER
-        facet.comparisons = [Comparison(run, order, "", fault=fault) for order, run in places]
+        facet.comparisons = [Comparison(run, order, "", fault=fault) for order in ORDERS for run in runs]
         return
     usage = Usage()
-    facet.comparisons = await concurrently(
-        [_ask(row, facet, _Task(own, baseline, order, run), parameters, context, usage) for order, run in places]
-    )
+    tasks = [_Task(own, baseline, order, run) for order in ORDERS for run in runs]
+    facet.comparisons = await for_each(tasks, lambda task: _ask(row, facet, task, parameters, context, usage), turns)
     version = PROTOCOLS[parameters.protocol].prompt.version
     facet.provenance.append(
         provenance_of(context.stage, context.teacher, version, context.spec.seed, parameters.decoding, usage)
@@ -138,7 +146,7 @@ async def _ask(
         sample_index=f"compare:{task.run}",
         seed=seed_of(context.spec.seed, "compare", row.row_id, facet.index, task.order, task.run),
         schema_name=protocol.schema_name,
-        output=protocol.output,  # type: ignore[arg-type]
+        output=protocol.output,
         read_structured=lambda said: choice_in(said.verdict, meaning),
         read_text=_reader(meaning),
     )

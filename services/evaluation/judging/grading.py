@@ -4,19 +4,20 @@ One rubric a call, with the reference answer beside it; the judge is shown neith
 grades on other people's rubrics say how specific an answer is: they never enter its own score.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from services.evaluation.judging.asking import FeedbackFirst, Question, ask
+from services.evaluation.judging.asking import FeedbackFirst, Question, ask, for_each, turns_of_a_row
 from services.evaluation.judging.subjects import material
 from services.evaluation.judging.verdicts import Verdict, score_in, tagged_score
 from shared.domain.evaluations import AbsoluteParameters
 from shared.domain.facet_matrix import rubric_keys
 from shared.domain.identifiers import seed_of
 from shared.domain.judged_answers import judged_answers
-from shared.domain.rows import Facet, InstructionRow, Judgment
+from shared.domain.rows import Answer, Facet, InstructionRow, Judgment
 from shared.prompts import load_prompt
 from shared.stages.facets import Usage, concurrently, provenance_of
 from shared.stages.protocol import RowContext
@@ -51,7 +52,8 @@ async def judge(row: InstructionRow, context: RowContext) -> InstructionRow:
     """
     parameters = absolute_of(context)
     keys = rubric_keys([facet.preferences for facet in row.facets])
-    await concurrently([_judge_facet(row, place, keys, parameters, context) for place in range(len(row.facets))])
+    turns = turns_of_a_row()
+    await concurrently([_judge_facet(row, place, keys, parameters, context, turns) for place in range(len(row.facets))])
     return row
 
 
@@ -64,7 +66,12 @@ def absolute_of(context: RowContext) -> AbsoluteParameters:
 
 
 async def _judge_facet(
-    row: InstructionRow, place: int, keys: list[list[int]], parameters: AbsoluteParameters, context: RowContext
+    row: InstructionRow,
+    place: int,
+    keys: list[list[int]],
+    parameters: AbsoluteParameters,
+    context: RowContext,
+    turns: asyncio.Semaphore,
 ) -> None:
     facet = row.facets[place]
     answers = judged_answers(facet)
@@ -85,20 +92,21 @@ async def _judge_facet(
         rubrics += _others(row, place, keys)
     tasks = [_Task(answer, owner, rubric, run) for answer in answers for owner, rubric in rubrics for run in runs]
     usage = Usage()
-    facet.judgments = await concurrently([_grade(row, facet, task, parameters, context, usage) for task in tasks])
+    facet.judgments = await for_each(tasks, lambda task: _grade(row, facet, task, parameters, context, usage), turns)
     facet.provenance.append(
         provenance_of(context.stage, context.teacher, PROMPT.version, context.spec.seed, parameters.decoding, usage)
     )
 
 
 def _others(row: InstructionRow, place: int, keys: list[list[int]]) -> Iterator[tuple[Facet, int]]:
-    """The rubrics of other people for wishes that this person does not share."""
-    own = set(keys[place])
+    """The rubrics of other living people for wishes that this person does not share, each wish once."""
+    seen = set(keys[place])
     for number, other in enumerate(row.facets):
-        if number == place:
+        if number == place or not other.alive:
             continue
-        for rubric in range(min(len(other.rubrics), len(keys[number]))):
-            if keys[number][rubric] not in own:
+        for rubric, key in zip(range(len(other.rubrics)), keys[number], strict=False):
+            if key not in seen:
+                seen.add(key)
                 yield other, rubric
 
 
@@ -113,7 +121,7 @@ async def _grade(
     rubric = task.owner.rubrics[task.rubric]
     request: dict[str, Any] = {
         **material(row, facet.answers[task.answer]),
-        "reference": task.owner.response if parameters.reference else None,
+        "reference": _reference(row, task.owner) if parameters.reference else None,
         "criterion": rubric.criterion,
         "levels": {str(score): text for score, text in enumerate(rubric.levels, start=LOWEST)},
     }
@@ -138,6 +146,14 @@ async def _grade(
         feedback=ruling.feedback,
         fault=ruling.verdict.fault,
     )
+
+
+def _reference(row: InstructionRow, owner: Facet) -> Any:
+    """The reference answer as the answer is shown; None where there is none, or none to some turn of a conversation."""
+    if owner.response is None or len(owner.later_references) < len(row.turns):
+        return None
+    whole = Answer(owner.response, "stop", 0, 0, later=owner.later_references)
+    return material(row, whole)["answer"]
 
 
 def _read_text(text: str) -> Verdict:

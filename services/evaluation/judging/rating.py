@@ -1,8 +1,10 @@
 """The row stage `rate`: each turn of a conversation is rated 1 to 10, as MT-Bench does it with single answers."""
 
+import asyncio
+
 import msgspec
 
-from services.evaluation.judging.asking import FeedbackFirst, Question, ask
+from services.evaluation.judging.asking import FeedbackFirst, Question, ask, for_each, turns_of_a_row
 from services.evaluation.judging.verdicts import Verdict, score_in, tagged_score
 from shared.domain.evaluations import ConversationParameters
 from shared.domain.identifiers import seed_of
@@ -34,7 +36,8 @@ async def rate(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Fill `judgments` of every facet: one per answer, turn (in `rubric`) and run. A turn without an answer is `no_answer`; other
     faults as of `ask`. Nothing is rejected."""
     parameters = conversation_of(context)
-    await concurrently([_rate_facet(row, facet, parameters, context) for facet in row.facets])
+    turns = turns_of_a_row()
+    await concurrently([_rate_facet(row, facet, parameters, context, turns) for facet in row.facets])
     return row
 
 
@@ -47,7 +50,11 @@ def conversation_of(context: RowContext) -> ConversationParameters:
 
 
 async def _rate_facet(
-    row: InstructionRow, facet: Facet, parameters: ConversationParameters, context: RowContext
+    row: InstructionRow,
+    facet: Facet,
+    parameters: ConversationParameters,
+    context: RowContext,
+    turns: asyncio.Semaphore,
 ) -> None:
     usage = Usage()
     tasks = [
@@ -56,7 +63,7 @@ async def _rate_facet(
         for turn in range(1 + len(row.turns))
         for run in range(parameters.runs)
     ]
-    facet.judgments = await concurrently([_rate(row, facet, task, parameters, context, usage) for task in tasks])
+    facet.judgments = await for_each(tasks, lambda task: _rate(row, facet, task, parameters, context, usage), turns)
     if usage.attempts:
         facet.provenance.append(
             provenance_of(context.stage, context.teacher, PROMPT.version, context.spec.seed, parameters.decoding, usage)

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.domain.evaluations import BenchParameters
 from shared.domain.identifiers import seed_of
-from shared.domain.prose import fold
-from shared.domain.rows import Facet, InstructionRow, Rubric
+from shared.domain.prose import fold, is_unspaced
+from shared.domain.rows import Facet, InstructionRow, Preference, Rubric
+from shared.domain.stems import content_stems
 from shared.llm.protocol import CompletionRequest
 from shared.prompts import load_prompt
 from shared.stages.facets import Fault, Usage, provenance_of, reject, settle_facets
@@ -41,12 +42,12 @@ class WrittenRubrics(BaseModel):
 async def write_rubrics(row: InstructionRow, context: RowContext) -> InstructionRow:
     """Fill `rubrics` of every living facet, or reject it. A facet that brings a whole set along is kept as it is.
 
-    Rejection reasons: `no_preferences`, those of `fault_of_rubrics`, and the codes of the model's errors.
+    Rejection reasons: `no_preferences`, those of `fault_of_rubrics` and `fault_of_wishes`, and the codes of the model's errors.
     """
     parameters = bench_of(context)
     asked: dict[int, Facet] = {}
     for facet in row.facets:
-        if not facet.alive or (facet.rubrics and fault_of_rubrics(facet.rubrics, len(facet.preferences)) is None):
+        if not facet.alive or _brings_rubrics(facet):
             continue
         if not facet.preferences:
             reject(facet, context.stage, Fault("no_preferences", "there is nothing that a rubric could be written for"))
@@ -87,7 +88,7 @@ async def write_rubrics(row: InstructionRow, context: RowContext) -> Instruction
         if numbers != list(range(len(preferences))):
             return Fault("rubric_incomplete", f"rubrics {numbers} for {len(preferences)} preferences")
         rubrics = [Rubric(one.criterion.strip(), [level.strip() for level in one.levels]) for one in said.rubrics]
-        return fault_of_rubrics(rubrics, len(preferences)) or rubrics
+        return fault_of_rubrics(rubrics, len(preferences)) or fault_of_wishes(rubrics, preferences) or rubrics
 
     outcomes = await settle_facets(list(asked), make, _never_alike, parameters.quality_retries)
     for index, outcome in outcomes.items():
@@ -102,6 +103,12 @@ async def write_rubrics(row: InstructionRow, context: RowContext) -> Instruction
         else:
             facet.rubrics = outcome
     return row
+
+
+def _brings_rubrics(facet: Facet) -> bool:
+    """Whether the facet has a whole set already; one without preferences, as benches of others may have, needs no number."""
+    expected = len(facet.preferences) or len(facet.rubrics)
+    return bool(facet.rubrics) and fault_of_rubrics(facet.rubrics, expected) is None
 
 
 def bench_of(context: RowContext) -> BenchParameters:
@@ -127,6 +134,17 @@ def fault_of_rubrics(rubrics: Sequence[Rubric], preferences: int) -> Fault | Non
             return Fault("rubric_level_empty", f"a level of rubric {number} is empty")
         if len(set(levels)) != LEVELS:
             return Fault("rubric_levels_alike", f"two levels of rubric {number} say the same")
+    return None
+
+
+def fault_of_wishes(rubrics: Sequence[Rubric], preferences: Sequence[Preference]) -> Fault | None:
+    """`rubric_off_wish` where a rubric shares no content word with the preference that it is for: it grades something else, such
+    as the wish of its neighbour. Wishes without a content word, or in scripts without spaces, are not looked at."""
+    for number, (rubric, preference) in enumerate(zip(rubrics, preferences, strict=True)):
+        wish = f"{preference.preference} {preference.description}"
+        stems = content_stems(wish)
+        if stems and not is_unspaced(wish) and not stems & content_stems(" ".join([rubric.criterion, *rubric.levels])):
+            return Fault("rubric_off_wish", f"rubric {number} names nothing of the wish that it is for")
     return None
 
 

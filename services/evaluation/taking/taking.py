@@ -26,9 +26,10 @@ def run(context: WholeContext) -> WholeResult:
     """Match a file of answers with the questions. Outputs the parts of the questions, with `answers` of every facet that has one.
 
     Facets without an answer are rejected as `no_answer`. Of the file's lines those that became no answer are counted in the
-    summary: `another_bench` (nothing like it is asked), `ambiguous` (the prompt is asked under several system messages, and
-    the line names none of them), `duplicate` (the same answer to the same question again), `too_many` (more than 64 to one
-    question), `empty`, and those that cannot be read.
+    summary: `another_bench` (nothing like it is asked), `another_system` (it is, but under other system messages), `ambiguous`
+    (the prompt is asked under several system messages, and the line names none of them), `duplicate` (the same answer to the
+    same question again, or the same sample of it), `too_many` (more than 64 to one question), `empty`, and those that cannot
+    be read.
 
     Raises StepFailed `answers_of_other_questions` where less than half of the questions have an answer.
     """
@@ -71,7 +72,7 @@ class _Questions:
     """What is asked, by how a line may name it, and the answers found so far."""
 
     def __init__(self, parts: Sequence[InputObject]) -> None:
-        self.answers: dict[ItemKey, list[str]] = {}
+        self.answers: dict[ItemKey, list[FileAnswer]] = {}
         self.left_out: Counter[str] = Counter()
         self.living = 0
         self.lines = 0
@@ -92,15 +93,16 @@ class _Questions:
             return
         found = self._asked(record)
         if len(found) != 1:
-            self.left_out["ambiguous" if found else "another_bench"] += 1
+            is_asked = record.item is None and record.row_id in self._facets
+            self.left_out["ambiguous" if found else "another_system" if is_asked else "another_bench"] += 1
             return
-        texts = self.answers.setdefault(found[0], [])
-        if record.text in texts:
+        given = self.answers.setdefault(found[0], [])
+        if any(_is_same(record, one) for one in given):
             self.left_out["duplicate"] += 1
-        elif len(texts) >= MAXIMUM_SAMPLES:
+        elif len(given) >= MAXIMUM_SAMPLES:
             self.left_out["too_many"] += 1
         else:
-            texts.append(record.text)
+            given.append(record)
 
     def _asked(self, record: FileAnswer) -> list[ItemKey]:
         if record.item is not None:
@@ -112,15 +114,22 @@ class _Questions:
         return [key for key, _ in members]
 
 
-def _fill(row: InstructionRow, answers: dict[ItemKey, list[str]], stage: str) -> None:
+def _is_same(first: FileAnswer, second: FileAnswer) -> bool:
+    """Whether two lines are one answer: samples that are numbered may well say the same."""
+    if first.sample is not None or second.sample is not None:
+        return first.sample == second.sample
+    return (first.text, first.later) == (second.text, second.later)
+
+
+def _fill(row: InstructionRow, answers: dict[ItemKey, list[FileAnswer]], stage: str) -> None:
     for facet in row.facets:
         if facet.alive:
             _fill_facet(facet, answers.get((row.row_id, facet.index), []), stage)
 
 
-def _fill_facet(facet: Facet, texts: Sequence[str], stage: str) -> None:
-    facet.answers = [Answer(text, "stop", 0, 0, best=len(texts) == 1) for text in texts]
-    if not texts:
+def _fill_facet(facet: Facet, given: Sequence[FileAnswer], stage: str) -> None:
+    facet.answers = [Answer(one.text, "stop", 0, 0, best=len(given) == 1, later=one.later) for one in given]
+    if not given:
         facet.rejection = Rejection(stage, "no_answer", "the file has no answer to this question")
 
 

@@ -194,12 +194,21 @@ _RULES: dict[tuple[str, str], Callable[[Check, Check], str | None]] = {
 
 def conflict(a: Check, b: Check) -> str | None:
     """Why no answer can satisfy both checks; None where nothing speaks against it. Symmetric in whether there is a
-    reason. None proves nothing: only the pairs that are listed here are compared."""
+    reason. None proves nothing: only the pairs that are listed here are compared. Of alternatives each must be excluded."""
+    if a.kind == "must_include_one":
+        return _each_alternative(a, b)
+    if b.kind == "must_include_one":
+        return _each_alternative(b, a)
     if rule := _RULES.get((a.kind, b.kind)):
         return rule(a, b)
     if rule := _RULES.get((b.kind, a.kind)):
         return rule(b, a)
     return None
+
+
+def _each_alternative(several: Check, other: Check) -> str | None:
+    reasons = [conflict(Check("must_include", {"phrases": [one]}), other) for one in phrases_of(several.parameters)]
+    return reasons[0] if all(reasons) else None
 
 
 def first_conflict(checks: Iterable[Check]) -> str | None:

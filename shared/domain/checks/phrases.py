@@ -18,6 +18,7 @@ from shared.domain.prose import fold, without_code
 
 _QUOTED = rf'"[^"\n]{{1,{MAXIMUM_PHRASE_CHARACTERS}}}"'
 _SERIES = rf"phrases? ({_QUOTED}(?:, {_QUOTED}){{0,{MAXIMUM_PHRASES - 2}}}(?: and {_QUOTED})?)"
+_ALTERNATIVES = rf"phrases ({_QUOTED}(?:, {_QUOTED}){{0,{MAXIMUM_PHRASES - 2}}} or {_QUOTED})"
 _BETWEEN_QUOTES = re.compile(r'"([^"\n]+)"')
 _EDGE = "[^\\W_\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
 _EDGE_PATTERN = re.compile(_EDGE)
@@ -40,12 +41,19 @@ def contains_phrase(text: str, wanted: str) -> bool:
 
 
 def phrases_of(parameters: Parameters) -> list[str]:
-    """The phrases of a `must_include` or `must_avoid` check."""
+    """The phrases of a `must_include`, `must_include_one` or `must_avoid` check."""
     return phrases("phrases", parameters["phrases"])
 
 
 def _validate_list(parameters: Mapping[str, object]) -> Parameters:
     return {"phrases": phrases("phrases", only(parameters, "phrases"))}
+
+
+def _validate_alternatives(parameters: Mapping[str, object]) -> Parameters:
+    found = phrases("phrases", only(parameters, "phrases"))
+    if len(found) < 2:
+        raise ValueError(f"`phrases` must hold 2 alternatives at least, seen: {found}; one phrase is `must_include`")
+    return {"phrases": found}
 
 
 def _validate_one(parameters: Mapping[str, object]) -> Parameters:
@@ -59,6 +67,11 @@ def _series(found: list[str]) -> str:
     return f"phrases {', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
+def _alternatives(found: list[str]) -> str:
+    quoted = [f'"{item}"' for item in found]
+    return f"phrases {', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
 def _read_series(match: re.Match[str]) -> Parameters:
     return {"phrases": _BETWEEN_QUOTES.findall(match[1])}
 
@@ -67,6 +80,12 @@ def _must_include(parameters: Parameters, text: str) -> CheckOutcome:
     folded = fold(text)
     missing = [wanted for wanted in phrases_of(parameters) if not phrase_pattern(wanted).search(folded)]
     return passed_if(not missing, f"missing: {', '.join(missing)}" if missing else "all phrases found")
+
+
+def _must_include_one(parameters: Parameters, text: str) -> CheckOutcome:
+    folded = fold(text)
+    found = [wanted for wanted in phrases_of(parameters) if phrase_pattern(wanted).search(folded)]
+    return passed_if(bool(found), f"found: {', '.join(found)}" if found else "none of the phrases found")
 
 
 def _must_avoid(parameters: Parameters, text: str) -> CheckOutcome:
@@ -118,6 +137,15 @@ MUST_INCLUDE = CheckKind(
     pattern=re.compile(rf"Include the {_SERIES} in the answer\."),
     read=_read_series,
     evaluate=_must_include,
+)
+MUST_INCLUDE_ONE = CheckKind(
+    name="must_include_one",
+    description="At least one of these phrases, ways to say the same, stands in the answer, code included.",
+    validate=_validate_alternatives,
+    sentence=lambda parameters: f"Include one of the {_alternatives(phrases_of(parameters))} in the answer.",
+    pattern=re.compile(rf"Include one of the {_ALTERNATIVES} in the answer\."),
+    read=_read_series,
+    evaluate=_must_include_one,
 )
 MUST_AVOID = CheckKind(
     name="must_avoid",

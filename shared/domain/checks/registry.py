@@ -12,7 +12,7 @@ from shared.domain.checks.length import (
     SENTENCE_COUNT_AT_MOST,
 )
 from shared.domain.checks.outcome import CheckOutcome
-from shared.domain.checks.phrases import ENDS_WITH, MUST_AVOID, MUST_INCLUDE, STARTS_WITH
+from shared.domain.checks.phrases import ENDS_WITH, MUST_AVOID, MUST_INCLUDE, MUST_INCLUDE_ONE, STARTS_WITH
 from shared.domain.checks.reading_level import READING_LEVEL_AT_LEAST, READING_LEVEL_AT_MOST
 from shared.domain.rows import Check
 
@@ -27,6 +27,7 @@ CHECK_KINDS: dict[str, CheckKind] = {
         READING_LEVEL_AT_MOST,
         READING_LEVEL_AT_LEAST,
         MUST_INCLUDE,
+        MUST_INCLUDE_ONE,
         MUST_AVOID,
         STARTS_WITH,
         ENDS_WITH,
@@ -38,7 +39,7 @@ NECESSARY_KINDS = frozenset({"must_avoid", "starts_with", "ends_with"})
 """Kinds whose check an answer can pass that knows nothing of the wish: a word is absent by chance, and one phrase at an edge says
 nothing of the rest. Failing them shows that the wish is not followed; passing them does not show that it is."""
 
-_PHRASE_KINDS = frozenset({"must_include", "must_avoid", "starts_with", "ends_with"})
+_PHRASE_KINDS = frozenset({"must_include", "must_include_one", "must_avoid", "starts_with", "ends_with"})
 _LANGUAGE_BOUND_KINDS = frozenset({"language", "reading_level_at_most", "reading_level_at_least"})
 
 

@@ -213,9 +213,11 @@ async def test_an_uploaded_bench_is_asked_and_is_not_called_simulated(
 ) -> None:
     file = await uploaded(client, [bench_line(), bench_line(system="At length.")])
     bench = (await client.post("/v1/benches", json={"file": file})).json()["id"]
+    prompt = bench_line()["prompt"]
+    answers = [{"prompt": prompt, "system": system, "output": "Rayleigh."} for system in ("At length.", "Short.")]
     spec = {
         "questions": {"bench": bench, "maximum_rows": 1},
-        "answer": [{**SIMULATED, "candidate": {"file": file}}],
+        "answer": [{"name": "theirs", "candidate": {"file": await uploaded(client, answers, "answers.jsonl")}}],
     }
     answer = await client.post("/v1/jobs", json=spec)
     assert answer.status_code == 202, answer.text

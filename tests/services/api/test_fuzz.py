@@ -17,8 +17,10 @@ from schemathesis.specs.openapi.checks import (
 
 from services.api.app import create_app
 from services.api.state import ApiState
+from shared.domain.benches import item_id
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.settings import Settings
+from tests.services.api.benches import bench_of_job
 from tests.services.api.support import (
     ADMIN_KEY,
     api_settings,
@@ -28,6 +30,7 @@ from tests.services.api.support import (
     running_server,
     state_of,
 )
+from tests.support.benches import bench_facet, bench_row
 
 CHECKS = [
     not_a_server_error,
@@ -50,7 +53,15 @@ async def _fill(settings: Settings) -> dict[str, str]:
         await end_job(state, job.id)
         async with state.transaction() as session:
             artifacts = await ArtifactRepository(session).list("default", job.id)
-    return {"job_id": job.id, "artifact_id": artifacts[0].id, "taxonomy_id": "multifacet"}
+        row = bench_row(0, bench_facet(0))
+        bench = await bench_of_job(state, folder, [row])
+    return {
+        "job_id": job.id,
+        "artifact_id": artifacts[0].id,
+        "taxonomy_id": "multifacet",
+        "bench_id": bench,
+        "item_id": item_id(row.row_id, 0),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`multifacet compare` on files, folders and jobs, and its refusal of two benches."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def test_different_benches_are_compared_only_when_forced(evaluations: tuple[Path
     forced = RUNNER.invoke(app, ["compare", str(first), str(smaller), "--force"])
     assert forced.exit_code == 0
     assert "the benches differ" in forced.output
+
+
+def test_benches_without_an_item_in_common_are_never_compared(
+    evaluations: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    first, second = evaluations[0], tmp_path / "other"
+    shutil.copytree(first, second)
+    table = second / "items.csv"
+    table.write_text(re.sub(r"(?m)^0", "f", table.read_text()))
+    document = json.loads((second / "evaluation.json").read_text())
+    document["bench"]["fingerprint"] = "f"
+    (second / "evaluation.json").write_text(json.dumps(document))
+    shown = RUNNER.invoke(app, ["compare", str(first), str(second), "--force"])
+    assert "no item in common" in str(shown.exception)
 
 
 def test_jobs_are_fetched_through_the_api(

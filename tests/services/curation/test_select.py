@@ -15,8 +15,10 @@ from shared.artifacts.tables import iterate_records, read_rows, write_records, w
 from shared.bench_layout.files import read_bench_file
 from shared.domain.benches import item_id
 from shared.domain.errors import InputRefused, StepFailed
+from shared.domain.evaluations import RobustnessSuite
 from shared.domain.jobs import JobSpec
 from shared.domain.rows import Facet, InstructionRow, Preference, Rejection
+from shared.robustness.suites import suite_rows
 from shared.stages.protocol import InputObject, WholeResult
 from tests.services.curation.assembly.synthetic import make_context
 from tests.support.benches import bench_facet, bench_line, bench_row
@@ -239,3 +241,24 @@ def test_a_bench_of_which_everything_was_dropped_is_refused(tmp_path: Path) -> N
     row = bench_row(0, bench_facet(0))
     with pytest.raises(StepFailed, match="dropped_in_review: 1"):
         of_bench(tmp_path, [row], [item_id(row.row_id, 0)])
+
+
+@pytest.mark.parametrize("suite", RobustnessSuite)
+def test_a_robustness_suite_is_asked_without_inputs_and_goes_through_whole(
+    tmp_path: Path, suite: RobustnessSuite
+) -> None:
+    rows = suite_rows(suite)
+    result, out = chosen(tmp_path, [], {"suite": suite.value})
+    assert out == rows
+    facets = sum(len(row.facets) for row in rows)
+    assert (result.ledger.rows_in, result.ledger.facets_in, result.ledger.facets_out) == (len(rows), facets, facets)
+    assert result.summary == {"rows": len(rows), "facets": facets, "left_out": {}}
+
+
+def test_rows_of_a_suite_are_drawn_as_any_others(tmp_path: Path) -> None:
+    count = len(suite_rows(RobustnessSuite.FACTS))
+    result, out = chosen(tmp_path, [], {"suite": "facts", "maximum_rows": 5})
+    assert [len(row.facets) for row in out] == [3] * 5
+    assert result.ledger.reasons == {"not_drawn": 3 * (count - 5)}
+    _, more = chosen(tmp_path, [], {"suite": "facts", "maximum_rows": 6})
+    assert {row.row_id for row in out} < {row.row_id for row in more}

@@ -29,6 +29,9 @@ PARAMETERS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "reading_level_at_most": lambda chance: {"grade": chance.choice([4, 6, 9])},
     "reading_level_at_least": lambda chance: {"grade": chance.choice([8, 11, 13])},
     "must_include": lambda chance: {"phrases": chance.sample(PHRASES, chance.randint(1, 2))},
+    "must_include_one": lambda chance: {
+        "phrases": chance.choice([["in short", "for example"], ["which means", "you"]])
+    },
     "must_avoid": lambda chance: {"phrases": chance.sample(PHRASES, chance.randint(1, 3))},
     "starts_with": lambda chance: {"phrase": chance.choice(["Short answer:", "Well,", "Dear reader", "Yes."])},
     "ends_with": lambda chance: {"phrase": chance.choice(["Hope that helps!", "What next?", "Bye"])},
@@ -41,7 +44,8 @@ def out_of_reach(checks: list[Check]) -> bool:
     value: dict[str, Any] = {check.kind: next(iter(check.parameters.values())) for check in checks}
     most, least = value.get("maximum_words"), value.get("minimum_words")
     count, longest = value.get("sentence_count_at_most"), value.get("maximum_sentence_words")
-    wanted = [*value.get("must_include", []), value.get("starts_with", ""), value.get("ends_with", "")]
+    included = [*value.get("must_include", []), *value.get("must_include_one", [])]
+    wanted = [*included, value.get("starts_with", ""), value.get("ends_with", "")]
     if count and longest:
         most = min(most or count * longest, count * longest)
     if most and "language" in value and wanted != ["", ""] and most < 12:

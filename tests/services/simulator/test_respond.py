@@ -34,6 +34,7 @@ PARAMETERS: dict[str, list[dict[str, object]]] = {
     "reading_level_at_most": [{"grade": grade} for grade in (3, 6, 12)],
     "reading_level_at_least": [{"grade": grade} for grade in (8, 12, 16)],
     "must_include": [{"phrases": ["for example"]}, {"phrases": ["in short", "Good luck!"]}],
+    "must_include_one": [{"phrases": ["for example", "in short"]}, {"phrases": ["the one thing", "Good luck!"]}],
     "must_avoid": [
         {"phrases": ["very", "really", "just"]},
         {"phrases": ["!", ";"]},

@@ -183,6 +183,7 @@ def test_a_training_may_not_be_called_as_a_stage_of_answers_is() -> None:
     ("values", "pointer"),
     [
         ({"questions": {"file": "f", "split": "train"}}, "/questions/split"),
+        ({"questions": {"suite": "drift", "split": "train"}}, "/questions/split"),
         ({"answer": [answer(candidate={"deployment": "d"}, server="tgi")]}, "/answer/0/server"),
         ({"answer": [answer(decoding={"temperature": 0, "top_p": 0.5})]}, "/answer/0/decoding/top_p"),
         ({**COLLECTION, "questions": None, "splits": {"test_share": 0}}, "/splits/test_share"),

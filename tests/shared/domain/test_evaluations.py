@@ -46,7 +46,7 @@ def test_a_bench_is_made_of_what_is_asked_before_anybody_answers() -> None:
     plan = {stage.name: stage for stage in plan_of(made)}
     assert plan["rubric"].needs == ("select",)
     assert plan["bench"].needs == ("rubric",)
-    assert plan["a"].needs == ("rubric",)
+    assert plan["a"].needs == ("bench",)
     assert made.parameters_of("rubric") == made.parameters_of("bench")
 
 

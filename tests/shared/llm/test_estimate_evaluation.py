@@ -8,9 +8,9 @@ from shared.llm.estimate_evaluation import evaluation_calls
 MODEL = {"provider": "simulator", "model": "simulator-large"}
 
 
-def calls(people: float, **values: Any) -> dict[str, float]:
+def calls(people: float, turns: float = 1.0, **values: Any) -> dict[str, float]:
     spec = JobSpec.model_validate({"questions": {"bench": "bench_1"}, **values})
-    return {one.stage: one.calls for one in evaluation_calls(spec, 921, people, 900.0)}
+    return {one.stage: one.calls for one in evaluation_calls(spec, 921, people, turns, 900.0)}
 
 
 ONE = {"name": "a", "candidate": {"deployment": "d"}}
@@ -29,7 +29,7 @@ def test_other_peoples_rubrics_multiply_the_calls() -> None:
 
 def test_both_orders_and_both_turns_are_counted_and_the_baseline_is_compared_with_nobody() -> None:
     evaluate = {"pairwise": {"baseline": "a", "runs": 2}, "conversation": {}}
-    found = calls(1.0, judge=MODEL, answer=[ONE, TWO], evaluate=evaluate)
+    found = calls(1.0, 2.0, judge=MODEL, answer=[ONE, TWO], evaluate=evaluate)
     assert found == {"rate-a": 921 * 2, "rate-b": 921 * 2, "compare-b": 921 * 4}
 
 

@@ -64,7 +64,7 @@ class Shard:
         self.sha256: str | None = None
         self.beside: dict[str, Artifact] = {}
 
-    async def run(self, process: Process, at_once: int = 8) -> StepProduct:
+    async def run(self, process: Process, at_once: int = 8, *, takes_rejected: bool = False) -> StepProduct:
         source = self.folder / "source.parquet"
         write_rows(source, self.rows)
         stored = await self.store.put_file("in.parquet", source)
@@ -81,7 +81,7 @@ class Shard:
         context = RowContext("job_1", self.stage, toy_spec(), toy_taxonomy(), None, None)  # type: ignore[arg-type]
         return await run_row_step(
             lease=self.lease,
-            handler=RowStageHandler(StageKind.COMPOSE, process, {}),
+            handler=RowStageHandler(StageKind.COMPOSE, process, {}, takes_rejected=takes_rejected),
             context=context,
             part=part,
             beside=self.beside,
@@ -179,6 +179,18 @@ def test_whatever_happens_to_rows_the_counts_add_up(
     }
     assert ledger.reasons == {reason: number for reason, number in expected.items() if number}
     assert len(shard.output(product)) == len(fates), "rejected rows stay in the part"
+
+
+async def test_a_stage_that_takes_rejected_rows_writes_down_what_they_lack_and_counts_them_nowhere(
+    tmp_path: Path,
+) -> None:
+    rows = make_rows(3)
+    for facet in rows[1].facets:
+        facet.rejection = Rejection("answer", "empty")
+    shard = Shard(tmp_path, rows)
+    product = await shard.run(fill, takes_rejected=True)
+    assert [[facet.system for facet in row.facets] for row in shard.output(product)] == [["s", "s"]] * 3
+    assert (product.ledger.rows_in, product.ledger.rows_out, product.ledger.facets_in) == (2, 2, 4)
 
 
 async def test_a_fault_where_facets_are_made_counts_the_facets_that_should_have_been(tmp_path: Path) -> None:

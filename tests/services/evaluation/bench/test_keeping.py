@@ -62,6 +62,7 @@ def test_complete_items_are_kept_and_the_others_counted_by_reason(tmp_path: Path
 
     files = {output.name: output for output in result.outputs}
     assert {name: output.rows for name, output in files.items()} == {
+        "part-00000.parquet": 2,
         "bench-rows.parquet": 2,
         "bench.jsonl": 3,
         "bench.parquet": 3,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.evaluation.comparing.comparing import compare
+from shared.domain.rows import Answer as Given
 from shared.domain.rows import Facet, InstructionRow
 from shared.llm.protocol import CompletionRequest
 from tests.services.evaluation.conftest import context_for, facet, instruction
@@ -58,6 +59,33 @@ async def test_both_orders_are_told_as_the_candidate_sees_them(
     ]
     shown = [(block_of(request)["answer_a"], block_of(request)["answer_b"]) for request in model.requests]
     assert shown == [("Ours", "Theirs")] * 2 + [("Theirs", "Ours")] * 2
+
+
+async def test_a_judge_of_arena_hard_answers_for_itself_before_it_says_a_word_of_the_two() -> None:
+    row = instruction(facet(0, ("jokes",), "Ours"))
+    said = {"own_answer": "Hi.", "feedback": "even", "verdict": "a=b"}
+    model = await compared(row, facet(0, ("jokes",), "Theirs"), lambda _: said, protocol="arena_hard")
+    schema = model.requests[0].schema
+    assert schema is not None
+    assert list(schema["properties"]) == ["own_answer", "feedback", "verdict"]
+    for protocol in ("person", "alpaca_eval"):
+        model = await compared(row, facet(0, ("jokes",), "Theirs"), lambda _: "[[a]]", protocol=protocol)
+        schema = model.requests[0].schema
+        assert schema is not None
+        assert list(schema["properties"]) == ["feedback", "verdict"]
+
+
+async def test_of_a_conversation_the_whole_is_compared() -> None:
+    own, baseline = facet(0, ("jokes",), "Ours"), facet(0, ("jokes",), "Theirs")
+    own.answers = [Given("Ours", "stop", 1, 1, best=True, later=["Ours too"])]
+    row = instruction(own, turns=["And now?"])
+    model = await compared(row, baseline, lambda _: {"feedback": "", "verdict": "a"})
+    block = block_of(model.requests[0])
+    assert block["answer_a"] == [
+        {"user": "Say hello.", "assistant": "Ours"},
+        {"user": "And now?", "assistant": "Ours too"},
+    ]
+    assert block["answer_b"] == [{"user": "Say hello.", "assistant": "Theirs"}]
 
 
 async def test_a_judge_of_position_is_seen_to_change_sides() -> None:

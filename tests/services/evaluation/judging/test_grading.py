@@ -1,13 +1,22 @@
 """Absolute grading: what the judge is shown, what becomes of its verdicts, and what is counted as lost."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from services.evaluation.judging.asking import CALLS_OF_A_ROW
 from services.evaluation.judging.grading import judge
-from shared.domain.errors import StepDeferred
+from shared.domain.errors import StepDeferred, StepFailed
 from shared.domain.rows import Answer, InstructionRow, Rejection
-from shared.llm.protocol import CompletionRequest, RequestRejected
+from shared.llm.protocol import (
+    CompletionRequest,
+    ContentRefused,
+    OutputInvalid,
+    OutputTruncated,
+    RequestRejected,
+    RetriesExhausted,
+)
 from tests.services.evaluation.conftest import context_for, facet, instruction
 from tests.support.fake_models import Answer as Said
 from tests.support.fake_models import ScriptedModel, block_of, completion_of
@@ -58,6 +67,51 @@ async def test_answers_are_graded_on_other_peoples_rubrics_where_their_wishes_di
     assert told == [[(0, 0), (0, 1), (1, 1)], [(0, 1), (1, 0), (1, 1)]]
 
 
+async def test_a_row_with_many_verdicts_makes_few_of_its_calls_ready_at_once() -> None:
+    open_now, most = 0, 0
+
+    async def slow(_: CompletionRequest) -> Said:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await asyncio.sleep(0)
+        open_now -= 1
+        return {"feedback": "well", "score": 4}
+
+    wishes = tuple(f"wish {number}" for number in range(8))
+    row = instruction(*(facet(index, wishes, f"Hello {index}!") for index in range(4)))
+    model = await graded(row, slow, runs=16)
+    assert len(model.requests) == 4 * 8 * 16
+    assert 1 < most <= CALLS_OF_A_ROW
+    assert [(one.rubric, one.run) for one in row.facets[3].judgments] == [
+        (n, run) for n in range(8) for run in range(16)
+    ]
+
+
+async def test_a_wish_that_several_others_share_is_graded_once_and_that_of_the_rejected_not_at_all() -> None:
+    gone = facet(3, ("patience",), None, rejection=Rejection("a", "empty"))
+    row = instruction(
+        facet(0, ("jokes",), "Hello!"), facet(1, ("gravity",), "Good day."), facet(2, ("gravity",), "Sir."), gone
+    )
+    await graded(row, four, cross=True)
+    assert [(one.facet, one.rubric) for one in row.facets[0].judgments] == [(0, 0), (1, 0)]
+    assert [one.fault for one in gone.judgments] == ["no_answer"]
+
+
+async def test_a_conversation_is_graded_whole_beside_a_whole_reference_alone() -> None:
+    talk = facet(0, ("jokes",), None)
+    talk.answers = [Answer("Hello!", "stop", 1, 1, best=True, later=["Bye!"])]
+    partly = await graded(instruction(talk, turns=["And now?"]), four)
+    assert block_of(partly.requests[0])["answer"] == [
+        {"user": "Say hello.", "assistant": "Hello!"},
+        {"user": "And now?", "assistant": "Bye!"},
+    ]
+    assert block_of(partly.requests[0])["reference"] is None
+    talk.later_references = ["reference 0b"]
+    wholly = await graded(instruction(talk, turns=["And now?"]), four)
+    assert block_of(wholly.requests[0])["reference"][1] == {"user": "And now?", "assistant": "reference 0b"}
+
+
 async def test_equal_answers_on_equal_rubrics_are_one_call_for_the_cache() -> None:
     first = await graded(instruction(facet(0, ("jokes",), "Hello!")), four)
     second = await graded(instruction(facet(0, ("jokes",), "Hello!")), four)
@@ -73,7 +127,18 @@ async def test_equal_answers_on_equal_rubrics_are_one_call_for_the_cache() -> No
         ({"feedback": "great", "score": 9}, None, "out_of_range", 1),
         (completion_of("No.", refusal="No."), None, "content_refused", 1),
         (completion_of('{"feedback": "and so', finish_reason="length"), None, "output_truncated", 1),
+        (
+            completion_of("A score of 5 would need more, and score: 5", finish_reason="length"),
+            None,
+            "output_truncated",
+            1,
+        ),
+        ('{"feedback": "a slip: the score is 5 at most", "score": 2, "more": 1}', None, "no_verdict", 2),
         (RequestRejected("too long"), None, "request_rejected", 1),
+        (RetriesExhausted("away"), None, "retries_exhausted", 1),
+        (ContentRefused("no"), None, "content_refused", 1),
+        (OutputInvalid("no"), None, "output_invalid", 1),
+        (OutputTruncated("no"), None, "output_truncated", 1),
     ],
 )
 async def test_a_verdict_is_read_or_lost_with_its_reason_and_never_averaged(
@@ -85,6 +150,22 @@ async def test_a_verdict_is_read_or_lost_with_its_reason_and_never_averaged(
     assert (judgment.score, judgment.fault) == (score, fault)
     assert len(model.requests) == calls
     assert row.facets[0].alive
+
+
+async def test_broken_json_is_mended_and_what_its_feedback_says_is_not_taken_for_the_verdict() -> None:
+    row = instruction(facet(0, ("jokes",), "Hello!"))
+    broken, mended = '{"feedback": "[RESULT] 5 if funny", "score": "low"}', '{"feedback": "dull", "score": 2}'
+    model = await graded(row, lambda request: mended if request.sample_index.endswith("/repair") else broken)
+    assert model.sample_indices == ["grade:0", "grade:0/repair"]
+    assert [(one.score, one.feedback) for one in row.facets[0].judgments] == [(2.0, "dull")]
+    assert row.facets[0].provenance[-1].attempts == 2
+
+
+async def test_a_judge_that_went_on_after_its_verdict_has_given_one() -> None:
+    row = instruction(facet(0, ("jokes",), "Hello!"))
+    rambling = completion_of("Dull.\n[RESULT] 2\nThe next answer: score: 5", finish_reason="length")
+    await graded(row, lambda _: rambling, form="tagged")
+    assert row.facets[0].judgments[0].score == 2.0
 
 
 async def test_a_judge_that_knows_no_json_is_asked_for_a_tag() -> None:
@@ -120,6 +201,9 @@ async def test_of_several_answers_the_best_counts_and_all_where_none_is_marked()
     assert [one.answer for one in several.judgments] == [2]
 
 
-async def test_a_provider_that_is_away_costs_no_verdict() -> None:
-    with pytest.raises(StepDeferred):
-        await graded(instruction(facet(0, ("jokes",), "Hello!")), lambda _: StepDeferred("away", 1.0))
+@pytest.mark.parametrize("error", [StepDeferred("away", 1.0), StepFailed("budget_exhausted", "no money")])
+async def test_a_provider_that_is_away_and_a_spent_budget_cost_no_verdict(error: Exception) -> None:
+    row = instruction(facet(0, ("jokes",), "Hello!"))
+    with pytest.raises(type(error)):
+        await graded(row, lambda _: error)
+    assert not row.facets[0].judgments

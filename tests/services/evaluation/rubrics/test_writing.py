@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.evaluation.rubrics.writing import write_rubrics
-from shared.domain.rows import Facet, InstructionRow
+from shared.domain.rows import Facet, InstructionRow, Rubric
 from shared.domain.taxonomy import default_taxonomy
 from shared.llm.protocol import CompletionRequest
 from tests.services.evaluation.conftest import LEVELS, facet, instruction, preference
@@ -51,6 +51,7 @@ async def test_every_preference_gets_its_rubric_in_one_call_per_person() -> None
         ({"levels": [*LEVELS[:4], LEVELS[0]]}, "rubric_levels_alike"),
         ({"criterion": ""}, "rubric_criterion"),
         ({"number": 3}, "rubric_incomplete"),
+        ({"criterion": "Is it short?"}, "rubric_off_wish"),
     ],
 )
 async def test_a_bad_rubric_is_asked_for_again_and_then_rejected(change: dict[str, Any], reason: str) -> None:
@@ -63,10 +64,31 @@ async def test_a_bad_rubric_is_asked_for_again_and_then_rejected(change: dict[st
     assert (rejection.stage, rejection.reason) == ("rubric", reason)
 
 
+async def test_rubrics_of_two_wishes_in_each_others_place_are_asked_for_again() -> None:
+    row = instruction(bare(0, "jokes", "brevity"))
+
+    def swapped_at_first(request: CompletionRequest) -> Answer:
+        answer = sound(request)
+        assert isinstance(answer, dict)
+        if request.sample_index.endswith(":0"):
+            first, second = answer["rubrics"]
+            first["criterion"], second["criterion"] = "Only brevity?", "Only jokes?"
+        return answer
+
+    model = await written(row, swapped_at_first)
+    assert model.sample_indices == ["rubrics:0:0", "rubrics:0:1"]
+    assert [rubric.criterion for rubric in row.facets[0].rubrics] == [
+        "Is it so: Wants jokes.",
+        "Is it so: Wants brevity.",
+    ]
+
+
 async def test_rubrics_that_were_brought_along_are_kept_and_nothing_is_written_for_nobody() -> None:
     brought, nobody = facet(0, ("jokes",), None), Facet(1, system="s")
-    model = await written(instruction(brought, nobody), sound)
+    wishless = Facet(2, system="s", rubrics=[Rubric("Is it right?", LEVELS)])
+    model = await written(instruction(brought, nobody, wishless), sound)
     assert not model.requests
     assert brought.rubrics[0].criterion == "How much jokes?"
+    assert wishless.alive
     assert nobody.rejection is not None
     assert nobody.rejection.reason == "no_preferences"

@@ -106,3 +106,22 @@ def test_what_an_earlier_stage_rejected_stays_as_it_was(tmp_path: Path) -> None:
     result = taken(tmp_path, [{"prompt": "What is rye?", "output": "Grain."}], asked)
     assert answers(result) == [["Grain."], []]
     assert result.ledger.facets_in == 1
+
+
+def test_numbered_samples_may_say_the_same_and_conversations_come_as_lists(tmp_path: Path) -> None:
+    prompt = {"prompt": "What is oat?"}
+    samples = [{**prompt, "output": "A cereal.", "sample": number} for number in (0, 1, 1)]
+    result = taken(tmp_path, [*FULL[:2], {"prompt": "What is rye?", "output": ["Grain.", "Bread."]}, *samples])
+    assert answers(result)[3] == ["A cereal.", "A cereal."]
+    assert result.summary["left_out"] == {"duplicate": 1}
+    rows = [row for output in result.outputs for row in read_rows(output.path)]
+    assert rows[1].facets[0].answers[0].later == ["Bread."]
+
+
+def test_a_blank_system_message_says_nothing_and_another_one_is_told_apart(tmp_path: Path) -> None:
+    odd = [{"prompt": "What is rye?", "system": "", "output": "Grain."}]
+    result = taken(
+        tmp_path, [*FULL[:2], FULL[3], *odd, {"prompt": "What is oat?", "system": "Be rude.", "output": "x"}]
+    )
+    assert answers(result)[2] == ["Grain."]
+    assert result.summary["left_out"] == {"another_system": 1}

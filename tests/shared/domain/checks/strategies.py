@@ -24,6 +24,7 @@ any_phrase = st.one_of(
     ),
 ).filter(_fit)
 _phrase_lists = st.lists(any_phrase, min_size=1, max_size=8, unique_by=str.casefold)
+_alternatives = st.lists(any_phrase, min_size=2, max_size=8, unique_by=str.casefold)
 _numbers = st.integers(1, 100_000)
 _grades = st.integers(1, 18)
 
@@ -41,6 +42,7 @@ BY_KIND: dict[str, st.SearchStrategy[Check]] = {
     "reading_level_at_most": _checks("reading_level_at_most", "grade", _grades),
     "reading_level_at_least": _checks("reading_level_at_least", "grade", _grades),
     "must_include": _checks("must_include", "phrases", _phrase_lists),
+    "must_include_one": _checks("must_include_one", "phrases", _alternatives),
     "must_avoid": _checks("must_avoid", "phrases", _phrase_lists),
     "starts_with": _checks("starts_with", "phrase", any_phrase),
     "ends_with": _checks("ends_with", "phrase", any_phrase),

@@ -9,6 +9,7 @@ from tests.shared.domain.checks.strategies import any_check
 
 def check(kind: str, value: object) -> Check:
     names = {"format": "format", "language": "language", "sentence_count_at_most": "sentences", "must_include": "phrases",
+             "must_include_one": "phrases",
              "must_avoid": "phrases", "starts_with": "phrase", "ends_with": "phrase", "reading_level_at_most": "grade",
              "reading_level_at_least": "grade"}  # fmt: skip
     return validate_check(kind, {names.get(kind, "words"): value})
@@ -42,6 +43,9 @@ CLASHES = [
     (("language", "fr"), ("language", "de")),
     (("language", "fr"), ("reading_level_at_most", 6)),
     (("language", "ja"), ("must_include", ["for example"])),
+    (("must_include_one", ["for example", "an example"]), ("must_avoid", ["example"])),
+    (("must_include_one", ["one two three", "four five six"]), ("maximum_words", 2)),
+    (("must_include_one", ["short", "in short"]), ("must_avoid", ["short"])),
 ]
 PEACE = [
     (("maximum_words", 100), ("minimum_words", 100)),
@@ -61,6 +65,9 @@ PEACE = [
     (("must_include", ["artful"]), ("must_avoid", ["art"])),
     (("starts_with", "In short"), ("starts_with", "In short, yes")),
     (("language", "fr"), ("must_include", ["en bref"])),
+    (("must_include_one", ["for example", "say"]), ("must_avoid", ["example"])),
+    (("must_include_one", ["one two three", "four"]), ("maximum_words", 2)),
+    (("must_include_one", ["a", "b"]), ("must_include_one", ["c", "d"])),
     (("language", "en"), ("reading_level_at_most", 6)),
     (("maximum_words", 100), ("language", "fr")),
 ]

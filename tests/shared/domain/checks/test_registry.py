@@ -59,6 +59,9 @@ def test_what_is_found_in_any_text_stands_there_verbatim(text: str) -> None:
         'Include the phrase "a", "b" in the answer.',
         'Include the phrase " a" in the answer.',
         'Include the phrases "a" and "A" in the answer.',
+        'Include one of the phrases "a" in the answer.',
+        'Include one of the phrases "a" and "b" in the answer.',
+        'Include one of the phrases "a" or "A" in the answer.',
     ],
 )
 def test_a_sentence_that_only_resembles_one_gives_nothing(text: str) -> None:
@@ -94,6 +97,7 @@ def test_long_hostile_texts_are_judged_by_every_kind(text: str) -> None:
         ),
         ("reading_level_at_most", {"grade": 6}),
         ("must_include", {"phrases": ["absent words"]}),
+        ("must_include_one", {"phrases": ["absent words", "missing words"]}),
         ("must_avoid", {"phrases": ["absent words"]}),
         ("starts_with", {"phrase": "Absent"}),
         ("ends_with", {"phrase": "absent"}),
@@ -102,7 +106,7 @@ def test_long_hostile_texts_are_judged_by_every_kind(text: str) -> None:
     outcomes = [evaluate(validate_check(kind, parameters), text).outcome for kind, parameters in examples]
     assert set(outcomes) <= {"pass", "fail", "not_applicable"}
     of_phrases = dict(zip([kind for kind, _ in examples], outcomes, strict=True))
-    assert of_phrases["must_include"] == "fail"
+    assert of_phrases["must_include"] == of_phrases["must_include_one"] == "fail"
     # A text of nothing but code has no words to avoid.
     assert of_phrases["must_avoid"] == ("not_applicable" if set(text) <= set("`\n") else "pass")
     assert of_phrases["starts_with"] == of_phrases["ends_with"] == "fail"
@@ -125,6 +129,8 @@ def test_long_hostile_texts_are_judged_by_every_kind(text: str) -> None:
         ("must_include", {"phrases": []}, "1 to 8 phrases, seen: 0"),
         ("must_include", {"phrases": "word"}, "must be a list of phrases"),
         ("must_include", {"phrases": ["a", "A"]}, "names a phrase twice"),
+        ("must_include_one", {"phrases": ["alone"]}, "2 alternatives at least, seen: ['alone']"),
+        ("must_include_one", {"phrases": ["a", "A"]}, "names a phrase twice"),
         ("must_avoid", {"phrases": ['say "hi"']}, "must not contain a double quote"),
         ("must_avoid", {"phrases": ["two  spaces"]}, "single spaces only"),
         ("starts_with", {"phrase": ""}, "1 to 80 characters, seen: 0"),

@@ -246,13 +246,13 @@ def audit(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="an evaluation.json, a folder that holds one, or the id of a job")],
-    second: Annotated[str, typer.Argument(help="another")],
-    force: Annotated[bool, typer.Option(help="compare the items that both have, though the benches differ")] = False,
+    first: Annotated[str, typer.Argument(help="an evaluation.json, a folder holding one, or the id of a job")],
+    second: Annotated[str, typer.Argument(help="the one that is taken from the first")],
+    force: Annotated[bool, typer.Option(help="compare what two different benches have in common")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Two evaluations side by side: what differs, and how sure that is."""
-    from services.cli.compare import run_compare  # its statistics take a second to import
+    """The differences of two evaluations with their intervals, paired item by item; files need no running system."""
+    from services.cli.compare import run_compare  # as for `audit`
 
     run_compare(first, second, console, force=force, as_json=as_json)
 

@@ -44,7 +44,8 @@ def interval_dots(
         )
     axis = value_axis(title, **({"range": list(scale)} if scale else {}), **({"tickformat": ".0%"} if percent else {}))
     layout = base_layout(
-        110 + max(34, 16 * len(series) + 14) * max(len(names), 1),
+        # A legend of several lines takes its height from the figure on a narrow page.
+        110 + 19 * len(series) + max(34, 16 * len(series) + 14) * max(len(names), 1),
         showlegend=len(series) > 1,
         xaxis=axis,
         yaxis={
@@ -74,15 +75,15 @@ def dimension_radar(series: Sequence[Mapping[str, Any]], scale: tuple[float, flo
                 "type": "scatterpolar",
                 "name": name_text(str(line["name"]), 34),
                 "r": [one["estimate"] for one in around],
-                "theta": [name_text(str(one["name"]), 26) for one in around],
+                "theta": [name_text(str(one["name"]), 26).replace(" ", "<br>") for one in around],
                 "mode": "lines+markers",
                 "line": {"color": PALETTE[number % len(PALETTE)], "width": 2},
                 "hovertemplate": "%{theta}: %{r:.2f}<extra>%{fullData.name}</extra>",
             }
         )
     layout = base_layout(
-        400,
-        margin={"l": 130, "r": 130, "t": 32, "b": 72},
+        350 + 22 * len(traces),
+        margin={"l": 110, "r": 110, "t": 32, "b": 20},
         # Below the outline, where no name of a dimension stands.
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.14, "yanchor": "top"},
         polar={
@@ -116,7 +117,7 @@ def win_matrix(names: Sequence[str], rates: Mapping[tuple[str, str], float]) -> 
     }
     layout = base_layout(
         140 + 44 * max(len(names), 1),
-        xaxis={**category_axis(), "autorange": True, "side": "bottom", "title": {"text": "against"}},
+        xaxis={**category_axis(), "autorange": True, "side": "bottom"},
         yaxis=category_axis(),
     )
     return {"data": [trace], "layout": layout}

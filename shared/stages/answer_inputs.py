@@ -6,6 +6,7 @@ those of a bench as the table of the stage `bench` or as an upload, with the ite
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -223,12 +224,13 @@ async def check_models(session: AsyncSession, project_id: str, answer: AnswerPar
             )
 
 
-async def answer_models(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, dict[str, bool]]:
+async def answer_models(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, dict[str, Any]]:
     """What a report must say of the models, by answer stage (`<stage>:reward` for its reward model): `random_weights`,
-    `simulated_data`, and of a provider's model `simulator`."""
+    `simulated_data` and `trained_on`, the teacher (`provider/model`) of the texts that it was trained on; of a provider's model
+    `simulator` and which `model` it is."""
     made = {model.stage: model for model in await ModelRepository(session).of_job(claim.job_id)}
     serving = {model.name: model for model in await ServingRepository(session).serving(claim.project_id)}
-    told: dict[str, dict[str, bool]] = {}
+    told: dict[str, dict[str, Any]] = {}
     for answer in spec.answer:
         for name, choice in ((answer.name, answer.candidate), (f"{answer.name}:reward", answer.reward)):
             if choice is None:
@@ -239,20 +241,30 @@ async def answer_models(session: AsyncSession, claim: Claim, spec: JobSpec) -> d
             if model is None and model_id is not None:
                 model = await ModelRepository(session).get(claim.project_id, model_id)
             if model is not None:
+                data = model.lineage.get("data") or {}
                 told[name] = {
                     "random_weights": bool(model.lineage.get("random_weights")),
-                    "simulated_data": bool((model.lineage.get("data") or {}).get("simulator")),
+                    "simulated_data": bool(data.get("simulator")),
+                    "trained_on": data.get("teacher"),
                 }
-            elif provider := _provider_of(choice, deployed):
+            elif found := _provider_of(choice, deployed):
+                provider, named = found
                 configured = load_providers(get_settings().providers_file).providers.get(provider)
-                told[name] = {"simulator": configured is not None and configured.simulator}
+                told[name] = {
+                    "simulator": configured is not None and configured.simulator,
+                    "model": f"{provider}/{named}",
+                }
     return told
 
 
-def _provider_of(choice: CandidateChoice | RewardChoice, deployed: ServingModel | None) -> str | None:
+def _provider_of(
+    choice: CandidateChoice | RewardChoice, deployed: ServingModel | None
+) -> tuple[str, str | None] | None:
     if isinstance(choice, CandidateChoice) and choice.provider is not None:
-        return choice.provider
-    return None if deployed is None else deployed.target.provider
+        return choice.provider, choice.model
+    if deployed is None or deployed.target.provider is None:
+        return None
+    return deployed.target.provider, deployed.target.model
 
 
 def _refuse_reward(method: str | None, name: str, place: str) -> None:

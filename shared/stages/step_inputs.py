@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from shared.artifacts import layout
+from shared.domain.answers import QuestionParameters
 from shared.domain.errors import InputRefused
 from shared.domain.jobs import JobSpec, ModelChoice
 from shared.domain.ledger import Ledger
@@ -140,19 +141,33 @@ _TELLS_OF_MODELS = frozenset({StageKind.REPORT.value, StageKind.EVALUATE.value})
 
 
 async def _evaluation_facts(session: AsyncSession, claim: Claim, spec: JobSpec) -> dict[str, Any]:
-    """`asked_teacher`: `provider/model` that wrote what is asked, where another job made it; `judge_is_simulator`."""
-    asked = spec.asked
-    teacher = None
-    if asked.bench is not None:
-        bench = await BenchRepository(session).get(claim.project_id, asked.bench)
-        teacher = None if bench is None else bench.teacher
-    elif asked.job is not None:
-        job = await JobRepository(session).get(claim.project_id, asked.job)
-        choice = None if job is None else JobSpec.model_validate(job.spec).teacher
-        teacher = None if choice is None else f"{choice.provider}/{choice.model}"
+    """`asked_teachers`: `provider/model` of all that wrote what is asked, where other jobs made it, and `asked_is_simulated`,
+    whether one of them is a simulator; `judge_is_simulator`."""
+    teachers: set[str] = set()
+    asked: QuestionParameters | None = spec.asked
+    seen: set[str] = set()
+    while asked is not None and not asked.is_own:
+        job_id = asked.job
+        if asked.bench is not None:
+            bench = await BenchRepository(session).get(claim.project_id, asked.bench)
+            if bench is not None and bench.teacher is not None:
+                teachers.add(bench.teacher)
+            job_id = None if bench is None else bench.job_id
+        job = None if job_id is None or job_id in seen else await JobRepository(session).get(claim.project_id, job_id)
+        if job is None:
+            break
+        seen.add(job.id)
+        made_by = JobSpec.model_validate(job.spec)
+        if made_by.teacher is not None:
+            teachers.add(f"{made_by.teacher.provider}/{made_by.teacher.model}")
+        asked = made_by.asked
     configured = load_providers(get_settings().providers_file).providers
-    judge = None if spec.judge is None else configured.get(spec.judge.provider)
-    return {"asked_teacher": teacher, "judge_is_simulator": judge is not None and judge.simulator}
+    simulators = {name for name, provider in configured.items() if provider.simulator}
+    return {
+        "asked_teachers": sorted(teachers),
+        "asked_is_simulated": any(teacher.split("/")[0] in simulators for teacher in teachers),
+        "judge_is_simulator": spec.judge is not None and spec.judge.provider in simulators,
+    }
 
 
 async def _data_teacher(

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from services.evaluation.figures.gathering import Item, ItemKey, by_frequency, item_of, rows_of
+from services.evaluation.figures.gathering import Item, ItemKey, by_frequency, item_of, rows_of, was_asked
 from services.evaluation.figures.told import Draws
 from shared.domain.evaluations import JUDGE_PREFIX
 from shared.domain.facet_matrix import rubric_keys
 from shared.domain.rows import Facet, InstructionRow, Judgment
 from shared.stages.protocol import InputObject
 from shared.statistics.bootstrap import bootstrap_correlation
-from shared.statistics.specificity import ScoredInstruction, summarise
+from shared.statistics.specificity import ScoredInstruction, instruction_specificity, summarise
 
 NO_RUBRIC = -1
 
@@ -42,6 +42,10 @@ class Grade(msgspec.Struct, frozen=True):
     def is_own(self) -> bool:
         return self.owner == self.item.facet
 
+    @property
+    def key(self) -> ItemKey:
+        return self.item.row_id, self.item.facet
+
 
 class Grades(msgspec.Struct):
     """All grades of one candidate, and its verdicts counted."""
@@ -58,7 +62,7 @@ def gather_grades(inputs: Sequence[InputObject], candidate: str, words: Mapping[
     for row in rows_of(inputs, JUDGE_PREFIX + candidate):
         facets = {facet.index: facet for facet in row.facets}
         by_rubric: dict[int, dict[tuple[int, int], Grade]] = {}
-        for facet in row.facets:
+        for facet in filter(was_asked, row.facets):
             item = item_of(row, facet)
             grades = {}
             for judgment in facet.judgments:
@@ -134,34 +138,48 @@ def item_scores(grades: Sequence[Grade]) -> dict[ItemKey, float]:
     by_item: dict[ItemKey, list[float]] = {}
     for grade in grades:
         if grade.is_own and grade.score is not None:
-            by_item.setdefault((grade.item.row_id, grade.item.facet), []).append(grade.score)
+            by_item.setdefault(grade.key, []).append(grade.score)
     return {key: fmean(scores) for key, scores in by_item.items()}
+
+
+def dimension_scores(grades: Sequence[Grade]) -> dict[str, dict[ItemKey, float]]:
+    """Mean over the rubrics of each dimension of each item, by dimension."""
+    found: dict[str, list[Grade]] = {}
+    for grade in grades:
+        found.setdefault(grade.dimension, []).append(grade)
+    return {dimension: item_scores(members) for dimension, members in sorted(found.items())}
 
 
 def absolute_figures(found: Grades, words: Mapping[ItemKey, int], draws: Draws) -> dict[str, Any]:
     """`overall` (1 to 5, over items), and the same by dimension, subdimension, source and split level (over rubrics for the first
-    two); `run_spread`, `length_correlation`, `specificity`; how many items are partial or have no score."""
+    two), each with the length of the answers; `run_spread`, `length_correlation`, `specificity`; how many items are partial or
+    have no score."""
     own = [grade for grade in found.grades if grade.is_own]
     scores = item_scores(own)
-    items = {(grade.item.row_id, grade.item.facet): grade.item for grade in own}
+    items = {grade.key: grade.item for grade in own}
     known = [grade for grade in own if grade.score is not None]
     keys = list(scores)
-    rubrics_of = Counter((grade.item.row_id, grade.item.facet) for grade in own)
-    known_of = Counter((grade.item.row_id, grade.item.facet) for grade in known)
+    rubrics_of = Counter(grade.key for grade in own)
+    known_of = Counter(grade.key for grade in known)
     spreads = [(grade.spread, grade.item.row_id) for grade in known if grade.spread is not None]
     measured = [key for key in keys if key in words]
-    values = [scores[key] for key in keys]
-    clusters = [key[0] for key in keys]
-    rubric_scores = [grade.score for grade in known if grade.score is not None]
-    rubric_rows = [grade.item.row_id for grade in known]
+    by_rubric = [(grade.key, grade.score) for grade in known if grade.score is not None]
+    by_item = list(scores.items())
+
+    def grouped(observed: Sequence[tuple[ItemKey, float]], groups: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+        return _grouped(observed, groups, words, draws)
+
     return {
-        "overall": draws.mean(values, clusters),
-        "dimensions": _named(draws.means(rubric_scores, rubric_rows, [grade.dimension for grade in known])),
-        "subdimensions": _placed(
-            draws.means(rubric_scores, rubric_rows, [(grade.dimension, grade.subdimension) for grade in known])
-        ),
-        "sources": _named(draws.means(values, clusters, [items[key].source for key in keys])),
-        "levels": _named(draws.means(values, clusters, [items[key].level or "" for key in keys])),
+        "overall": draws.mean(list(scores.values()), [key[0] for key in keys]),
+        "dimensions": _named(grouped(by_rubric, [grade.dimension for grade in known])),
+        "subdimensions": [
+            {"dimension": dimension, "name": name, **figure}
+            for (dimension, name), figure in grouped(
+                by_rubric, [(grade.dimension, grade.subdimension) for grade in known]
+            )
+        ],
+        "sources": _named(grouped(by_item, [items[key].source for key in keys])),
+        "levels": _named(grouped(by_item, [items[key].level for key in keys])),
         "run_spread": draws.mean([spread for spread, _ in spreads], [row for _, row in spreads]),
         "length_correlation": _correlation(
             [float(words[key]) for key in measured],
@@ -176,6 +194,12 @@ def absolute_figures(found: Grades, words: Mapping[ItemKey, int], draws: Draws) 
         "lost": by_frequency(found.lost),
         "specificity": specificity_figures(found.scored),
     }
+
+
+def instruction_specificities(scored: Sequence[ScoredInstruction]) -> dict[str, float]:
+    """Specificity of each instruction that has one, by row id."""
+    found = {one.instruction: instruction_specificity(one).specificity for one in scored}
+    return {row_id: value for row_id, value in found.items() if value is not None}
 
 
 def specificity_figures(scored: Sequence[ScoredInstruction]) -> dict[str, Any] | None:
@@ -204,9 +228,24 @@ def _correlation(
     }
 
 
-def _named(figures: Mapping[Any, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"name": name, **figure} for name, figure in sorted(figures.items())]
+def _grouped(
+    observed: Sequence[tuple[ItemKey, float]], groups: Sequence[Any], words: Mapping[ItemKey, int], draws: Draws
+) -> list[tuple[Any, dict[str, Any]]]:
+    """The mean of each group with the mean length of the answers that it rests on, by name."""
+    means = draws.means([value for _, value in observed], [key[0] for key, _ in observed], groups)
+    lengths: dict[Any, list[int]] = {}
+    for (key, _), group in zip(observed, groups, strict=True):
+        if key in words:
+            lengths.setdefault(group, []).append(words[key])
+    return [
+        (group, {**figure, "words": fmean(lengths[group]) if group in lengths else None})
+        for group, figure in sorted(means.items(), key=_group)
+    ]
 
 
-def _placed(figures: Mapping[Any, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"dimension": dimension, "name": name, **figure} for (dimension, name), figure in sorted(figures.items())]
+def _group(item: tuple[Any, dict[str, Any]]) -> Any:
+    return item[0]
+
+
+def _named(figures: Sequence[tuple[Any, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"name": name, **figure} for name, figure in figures]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from services.evaluation.figures.gathering import by_frequency, rows_of
+from services.evaluation.figures.gathering import ItemKey, by_frequency, rows_of, was_asked
 from services.evaluation.figures.told import Draws
 from shared.domain.evaluations import RATE_PREFIX
 from shared.stages.protocol import InputObject
@@ -21,7 +21,7 @@ def conversation_figures(inputs: Sequence[InputObject], candidate: str, draws: D
     lost: Counter[str] = Counter()
     asked = 0
     for row in rows_of(inputs, RATE_PREFIX + candidate):
-        for facet in row.facets:
+        for facet in filter(was_asked, row.facets):
             by_turn: dict[tuple[int, int], list[float]] = {}
             for judgment in facet.judgments:
                 asked += 1
@@ -46,6 +46,20 @@ def conversation_figures(inputs: Sequence[InputObject], candidate: str, draws: D
         "asked": asked,
         "lost": by_frequency(lost),
     }
+
+
+def item_ratings(inputs: Sequence[InputObject], candidate: str) -> dict[ItemKey, float]:
+    """Mean rating of each item over its runs, then its turns."""
+    found: dict[ItemKey, float] = {}
+    for row in rows_of(inputs, RATE_PREFIX + candidate):
+        for facet in row.facets:
+            by_turn: dict[tuple[int, int], list[float]] = {}
+            for judgment in facet.judgments:
+                if judgment.score is not None:
+                    by_turn.setdefault((judgment.answer, judgment.rubric), []).append(judgment.score)
+            if by_turn:
+                found[row.row_id, facet.index] = fmean(map(fmean, by_turn.values()))
+    return found
 
 
 def _first(item: tuple[Any, dict[str, Any]]) -> Any:

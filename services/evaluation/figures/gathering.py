@@ -8,13 +8,17 @@ import msgspec
 
 from shared.artifacts.tables import iterate_rows
 from shared.domain.answers import AnswerParameters
+from shared.domain.evaluations import BENCH, RUBRIC
 from shared.domain.judged_answers import best_answer, judged_answers
+from shared.domain.plan import COLLECTION_PLAN, SELECT
 from shared.domain.prose import words
 from shared.domain.rows import Facet, InstructionRow
 from shared.stages.protocol import InputObject
 
 ItemKey = tuple[str, int]
 """Row id and facet index."""
+
+_BEFORE_ASKING = frozenset({stage.name for stage in COLLECTION_PLAN} | {SELECT, RUBRIC, BENCH})
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -34,6 +38,8 @@ class Answered(msgspec.Struct):
 
     words: dict[ItemKey, int] = {}
     missing: Counter[str] = msgspec.field(default_factory=Counter)
+    unasked: Counter[str] = msgspec.field(default_factory=Counter)
+    """Facets that an earlier stage rejected, so that they never were a question, by reason."""
     items: dict[ItemKey, Item] = {}
     models: Counter[str] = msgspec.field(default_factory=Counter)
 
@@ -49,6 +55,11 @@ def _name(item: InputObject) -> str:
     return item.name
 
 
+def was_asked(facet: Facet) -> bool:
+    """Whether the facet is a question: not where a stage before the answers rejected it, such as one without a rubric."""
+    return facet.rejection is None or facet.rejection.stage not in _BEFORE_ASKING
+
+
 def item_of(row: InstructionRow, facet: Facet) -> Item:
     """What a question is told by."""
     suite = next((tag.removeprefix("suite:") for tag in row.tags if tag.startswith("suite:")), "")
@@ -62,6 +73,9 @@ def gather_answers(inputs: Sequence[InputObject], answer: AnswerParameters) -> A
     for row in rows_of(inputs, answer.name):
         for facet in row.facets:
             key = (row.row_id, facet.index)
+            if not was_asked(facet):
+                found.unasked[_why_missing(facet)] += 1
+                continue
             found.items[key] = item_of(row, facet)
             found.models.update(f"{one.provider}/{one.model}" for one in facet.provenance if one.stage == answer.name)
             positions = judged_answers(facet)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from services.evaluation.figures.gathering import ItemKey, by_frequency, rows_of
+from services.evaluation.figures.gathering import ItemKey, by_frequency, rows_of, was_asked
 from services.evaluation.figures.told import Draws, told
 from shared.domain.evaluations import COMPARE_PREFIX
 from shared.stages.protocol import InputObject
@@ -49,7 +49,7 @@ def gather_battles(
     """The verdicts of a stage `compare-…`, the candidate first. `words`: lengths by candidate and item."""
     found = Battles()
     for row in rows_of(inputs, COMPARE_PREFIX + candidate):
-        for facet in row.facets:
+        for facet in filter(was_asked, row.facets):
             key = (row.row_id, facet.index)
             for one in facet.comparisons:
                 found.asked += 1

@@ -8,8 +8,6 @@ import msgspec
 from shared.statistics.bootstrap import bootstrap_difference, bootstrap_means
 from shared.statistics.intervals import Interval, Values
 
-EVALUATION_SCHEMA_VERSION = "evaluation/1"
-
 
 class Draws(msgspec.Struct, frozen=True):
     """How often and by which seed instructions are drawn for the intervals of one evaluation."""

@@ -6,7 +6,7 @@ from typing import Any
 from services.evaluation.figures.absolute import Grade
 from services.evaluation.figures.evaluation import Evaluation
 from services.evaluation.figures.gathering import rows_of
-from shared.domain.evaluations import COMPARE_PREFIX, JUDGE_PREFIX
+from shared.domain.evaluations import COMPARE_PREFIX, JUDGE_PREFIX, RATE_PREFIX
 from shared.domain.identifiers import seed_of
 from shared.domain.jobs import JobSpec
 from shared.domain.judged_answers import best_answer, conversation
@@ -23,6 +23,7 @@ def examples(evaluation: Evaluation, inputs: Sequence[InputObject], spec: JobSpe
     for answer in spec.answer:
         grades = _by_item(evaluation.grades[answer.name].grades) if answer.name in evaluation.grades else {}
         stage = JUDGE_PREFIX + answer.name if grades else answer.name
+        rated = _ratings(inputs, answer.name, chosen) if answer.name in evaluation.ratings else {}
         compared = _comparisons(inputs, answer.name, chosen) if answer.name in evaluation.battles else {}
         for row in rows_of(inputs, stage):
             if row.row_id not in chosen:
@@ -30,7 +31,12 @@ def examples(evaluation: Evaluation, inputs: Sequence[InputObject], spec: JobSpe
             example = found.setdefault(row.row_id, _example(row))
             for facet in row.facets:
                 record = _answered(row, facet, grades.get((row.row_id, facet.index), {}))
-                record |= {"candidate": answer.name, "comparisons": compared.get((row.row_id, facet.index), [])}
+                key = (row.row_id, facet.index)
+                record |= {
+                    "candidate": answer.name,
+                    "ratings": rated.get(key, []),
+                    "comparisons": compared.get(key, []),
+                }
                 example["facets"][facet.index]["answers"].append(record)
     return [{**found[row_id], "facets": list(found[row_id]["facets"].values())} for row_id in chosen if row_id in found]
 
@@ -40,7 +46,8 @@ def _chosen(evaluation: Evaluation, seed: int, count: int) -> list[str]:
     rows = list(dict.fromkeys(row_id for row_id, _ in evaluation.items))
     spans: dict[str, float] = {}
     for key in evaluation.items:
-        scores = [found[key] for found in evaluation.scores.values() if key in found]
+        judged = evaluation.scores or evaluation.ratings
+        scores = [found[key] for found in judged.values() if key in found]
         if len(scores) > 1:
             spans[key[0]] = max(spans.get(key[0], 0.0), max(scores) - min(scores))
     differing = sorted((row for row in spans if spans[row] > 0), key=lambda row: (-spans[row], row))[: count // 2]
@@ -94,6 +101,21 @@ def _by_item(grades: Sequence[Grade]) -> dict[tuple[str, int], dict[int, Grade]]
     for grade in grades:
         if grade.is_own:
             found.setdefault((grade.item.row_id, grade.item.facet), {})[grade.rubric] = grade
+    return found
+
+
+def _ratings(
+    inputs: Sequence[InputObject], candidate: str, chosen: Sequence[str]
+) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Of a conversation's turns the first verdict each."""
+    wanted = set(chosen)
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows_of(inputs, RATE_PREFIX + candidate):
+        for facet in row.facets if row.row_id in wanted else ():
+            first = {one.rubric: one for one in reversed(facet.judgments)}
+            found[row.row_id, facet.index] = [
+                {"turn": turn, "score": one.score, "feedback": one.feedback} for turn, one in sorted(first.items())
+            ]
     return found
 
 

@@ -5,18 +5,18 @@ from typing import Any
 import orjson
 
 from services.evaluation.figures.evaluation import Evaluation
-from services.evaluation.figures.told import EVALUATION_SCHEMA_VERSION
 from services.evaluation.reporting.examples import examples
 from services.evaluation.reporting.page import render_evaluation
 from services.evaluation.reporting.tables import comparisons_table, items_table, scores_table
 from shared.domain.errors import StepFailed
+from shared.domain.evaluation_figures import EVALUATION_FILE, EVALUATION_SCHEMA_VERSION, ITEMS_FILE, checked_document
 from shared.domain.ledger import Ledger
 from shared.stages.protocol import OutputObject, WholeContext, WholeResult
 
 _MEDIA_TYPES = {
-    "evaluation.json": "application/json",
+    EVALUATION_FILE: "application/json",
     "report.html": "text/html; charset=utf-8",
-    "items.csv": "text/csv; charset=utf-8",
+    ITEMS_FILE: "text/csv; charset=utf-8",
     "scores.csv": "text/csv; charset=utf-8",
     "comparisons.csv": "text/csv; charset=utf-8",
 }
@@ -37,12 +37,13 @@ def run(context: WholeContext) -> WholeResult:
     if not evaluation.items:
         raise StepFailed("nothing_to_evaluate", "no candidate was asked anything: did the answer stages finish?")
     document = evaluation.document
+    checked_document(document)
     evaluate = spec.evaluate
     context.progress(len(evaluation.items), None, "rendering")
     shown = examples(evaluation, context.inputs, spec, evaluate.examples if evaluate is not None else 0)
     texts: dict[str, bytes] = {
-        "evaluation.json": orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS),
-        "items.csv": items_table(evaluation),
+        EVALUATION_FILE: orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS),
+        ITEMS_FILE: items_table(evaluation),
         "report.html": render_evaluation(
             {"evaluation": document, "spec": spec.model_dump(mode="json"), "facts": _facts(context), "examples": shown}
         ).encode(),
@@ -54,6 +55,8 @@ def run(context: WholeContext) -> WholeResult:
     summary = {
         "items": document["items"],
         "incomplete": document["completeness"]["incomplete"],
+        "reasons": document["completeness"]["reasons"],
+        "flags": document["flags"],
         "candidates": [_headline(one) for one in document["candidates"]],
     }
     outputs = tuple(_output(context, name, text) for name, text in texts.items())
@@ -91,6 +94,6 @@ def _output(context: WholeContext, name: str, text: bytes) -> OutputObject:
     path = context.output_folder / name
     path.write_bytes(text)
     rows = text.count(b"\n") - 1 if name.endswith(".csv") else None
-    version = EVALUATION_SCHEMA_VERSION if name == "evaluation.json" else None
+    version = EVALUATION_SCHEMA_VERSION if name == EVALUATION_FILE else None
     kind = "report" if name == "report.html" else "file"
     return OutputObject(name, path, _MEDIA_TYPES[name], rows, version, kind)

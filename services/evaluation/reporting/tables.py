@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from services.evaluation.figures.evaluation import Evaluation
-from services.evaluation.figures.gathering import rows_of
+from services.evaluation.figures.gathering import ItemKey, rows_of
 from shared.domain.evaluations import COMPARE_PREFIX, JUDGE_PREFIX, RATE_PREFIX
 from shared.stages.protocol import InputObject
 
@@ -40,21 +40,29 @@ def comparisons_table(evaluation: Evaluation, inputs: Sequence[InputObject], bas
 
 
 def items_table(evaluation: Evaluation) -> bytes:
-    """One line per item: what it is told by, and of every candidate the mean score and the length. What two evaluations of one
-    bench are compared by."""
-    names = list(evaluation.answered)
-    columns = ["row_id", "facet", "source", "level", "category"]
-    columns += [f"{kind}:{name}" for name in names for kind in ("score", "words")]
-    return _table(columns, _items(evaluation, names))
+    """One line per item: what it is told by, and of every candidate the mean score, the score of each dimension, the rating, the
+    share of checks passed and the length, empty where there is none. What two evaluations of one bench are compared by."""
+    columns: dict[str, Mapping[ItemKey, float]] = {}
+    for name in evaluation.answered:
+        columns[f"score:{name}"] = evaluation.scores.get(name, {})
+        for dimension, scores in evaluation.dimension_scores.get(name, {}).items():
+            columns[f"score.{dimension}:{name}"] = scores
+        columns[f"rating:{name}"] = evaluation.ratings.get(name, {})
+        columns[f"checks:{name}"] = evaluation.item_checks[name]
+        columns[f"words:{name}"] = evaluation.words[name]
+    columns = {title: found for title, found in columns.items() if found}
+    lines = (
+        [
+            *(item.row_id, item.facet, item.source, item.level, item.category),
+            *(_cell(found.get(key)) for found in columns.values()),
+        ]
+        for key, item in evaluation.items.items()
+    )
+    return _table(["row_id", "facet", "source", "level", "category", *columns], lines)
 
 
-def _items(evaluation: Evaluation, names: Sequence[str]) -> Iterable[Sequence[Any]]:
-    for key, item in evaluation.items.items():
-        line: list[Any] = [item.row_id, item.facet, item.source, item.level, item.category]
-        for name in names:
-            score = evaluation.scores.get(name, {}).get(key)
-            line += ["" if score is None else repr(score), evaluation.words[name].get(key, "")]
-        yield line
+def _cell(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def _scores(evaluation: Evaluation, inputs: Sequence[InputObject]) -> Iterable[Sequence[Any]]:

@@ -137,10 +137,10 @@ def test_a_set_of_ties_alone_and_one_without_verdicts_are_told_as_they_are(tmp_p
 
 
 def test_a_judge_that_is_teacher_or_candidate_is_flagged_and_an_outsider_is_not(tmp_path: Path) -> None:
-    outsider = evaluated(tmp_path, asked_teacher="openai/gpt-x")
+    outsider = evaluated(tmp_path, asked_teachers=["openai/gpt-x"])
     assert outsider["flags"] == []
     (tmp_path / "teacher").mkdir()
-    teacher = evaluated(tmp_path / "teacher", asked_teacher="simulator/simulator-large")
+    teacher = evaluated(tmp_path / "teacher", asked_teachers=["simulator/simulator-large"])
     assert "wrote the reference answers" in teacher["flags"][0]
     (tmp_path / "self").mkdir()
     answers = [{"name": "base", "candidate": MODEL_ALONE}, {"name": "tuned", "candidate": {"deployment": "tuned"}}]

@@ -27,7 +27,6 @@ def test_a_task_is_made_told_and_exported(postgres_url: str, tmp_path: Path, mon
     with running_server(settings) as url:
         monkeypatch.setenv("MULTIFACET_URL", url)
         monkeypatch.setenv("MULTIFACET_API_KEY", ADMIN_KEY)
-        monkeypatch.setenv("COLUMNS", "160")
         assert "there is no annotation task yet" in run()
 
         async def make(state: ApiState) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from shared.artifacts.tables import iterate_rows
 from shared.domain.identifiers import seed_of
 from shared.domain.judged_answers import best_answer
+from shared.domain.prose import words
 from shared.domain.rows import Answer, Facet, InstructionRow
 
 
@@ -64,10 +65,12 @@ def _item(row: InstructionRow, facet: Facet, first: Answer, second: Answer) -> d
         "row_id": row.row_id,
         "facet_index": facet.index,
         "body": {
-            "instruction": row.instruction,
-            "preferences": [preference.description for preference in facet.preferences],
-            "first": _told(row, first),
-            "second": _told(row, second),
+            "instruction": _storable(row.instruction),
+            "preferences": [_storable(preference.description) for preference in facet.preferences],
+            "first": _storable(_told(row, first)),
+            "second": _storable(_told(row, second)),
+            "first_words": _length(first),
+            "second_words": _length(second),
         },
     }
 
@@ -78,3 +81,13 @@ def _told(row: InstructionRow, answer: Answer) -> str:
     for user, assistant in zip(row.turns, answer.later, strict=False):
         parts += [f"> {user}", assistant]
     return "\n\n".join(parts)
+
+
+def _length(answer: Answer) -> int:
+    """In words, of all turns, without what the user said between."""
+    return sum(len(words(text)) for text in (answer.text, *answer.later))
+
+
+def _storable(text: str) -> str:
+    """A model may write NUL characters, which PostgreSQL cannot hold; the mark of an unreadable character stands for them."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

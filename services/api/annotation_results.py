@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import msgspec
 
@@ -17,7 +17,7 @@ from shared.statistics.agreement import (
     majority,
 )
 from shared.statistics.calibration import FIRST, SECOND, TIE, Calibration, JudgedPair, judge_against_people
-from shared.statistics.intervals import Interval
+from shared.statistics.intervals import Interval, cluster_mean_interval
 from shared.statistics.pairwise import LOSS, WIN, Battle, WinRate, win_rate
 from shared.statistics.pairwise import TIE as HALF
 
@@ -46,13 +46,24 @@ class PairKappa(msgspec.Struct, frozen=True):
     kappa: Interval
 
 
+class AnnotatorFigures(msgspec.Struct, frozen=True):
+    """One annotator: how many pairs they judged; of those where they took a side, the share that is the left one (sides are
+    swapped for half of the pairs, so it is near one half for who reads); and the median of the seconds that a verdict took, None
+    where no time was told."""
+
+    name: str
+    judged: int
+    left: Interval
+    median_seconds: float | None
+
+
 class AnnotationResults(msgspec.Struct, frozen=True):
     """`majorities` counts pairs by the outcome that most annotators gave (`undecided`: none had most). `calibration` is None
     where the job's judge compared no such pair; `calibration_note` then says why."""
 
     items: int
     annotations: int
-    annotators: dict[str, int]
+    annotators: tuple[AnnotatorFigures, ...]
     outcomes: dict[str, int]
     majorities: dict[str, int]
     win_rate: WinRate | None
@@ -88,7 +99,9 @@ def results_of(
     return AnnotationResults(
         items=task.items,
         annotations=len(annotations),
-        annotators={name: sum(one.annotator == name for one in annotations) for name in names},
+        annotators=tuple(
+            _annotator(name, by_number, [one for one in annotations if one.annotator == name]) for name in names
+        ),
         outcomes=outcomes,
         majorities=majorities,
         win_rate=win_rate(battles) if battles else None,
@@ -125,6 +138,21 @@ def _turn(comparison: Comparison) -> Comparison:
     return msgspec.structs.replace(comparison, verdict=verdict, order=1 - comparison.order)
 
 
+def _annotator(name: str, items: Mapping[int, AnnotationItem], annotations: Sequence[Annotation]) -> AnnotatorFigures:
+    sides = [
+        (items[one.number].row_id, (one.outcome == Outcome.SECOND) == items[one.number].swapped)
+        for one in annotations
+        if one.outcome in {Outcome.FIRST, Outcome.SECOND}
+    ]
+    seconds = [one.seconds for one in annotations if one.seconds is not None]
+    return AnnotatorFigures(
+        name=name,
+        judged=len(annotations),
+        left=cluster_mean_interval([float(left) for _, left in sides], [row_id for row_id, _ in sides]),
+        median_seconds=median(seconds) if seconds else None,
+    )
+
+
 def _kappas(table: Sequence[Sequence[str | None]], names: Sequence[str]) -> Iterable[PairKappa]:
     for place, one in enumerate(names):
         for further in range(place + 1, len(names)):
@@ -142,8 +170,8 @@ def _battle(task: AnnotationTask, item: AnnotationItem, said: Annotation) -> Bat
         outcome=_OUTCOMES[outcome],
         kind=outcome.value if outcome in {Outcome.BOTH_GOOD, Outcome.BOTH_BAD} else "",
         pair=str(item.facet_index),
-        first_words=_words(item.body, "first"),
-        second_words=_words(item.body, "second"),
+        first_words=item.body["first_words"],
+        second_words=item.body["second_words"],
     )
 
 
@@ -159,8 +187,8 @@ def _calibration(
                 instruction=item.row_id,
                 people=people,
                 judge=_by_order(verdicts.get((item.row_id, item.facet_index), ())),
-                first_words=_words(item.body, "first"),
-                second_words=_words(item.body, "second"),
+                first_words=item.body["first_words"],
+                second_words=item.body["second_words"],
             )
         )
     return judge_against_people(pairs)
@@ -174,7 +202,3 @@ def _by_order(comparisons: Sequence[Comparison]) -> tuple[str | None, str | None
         most = majority(labels)
         found.append(None if not labels else str(most) if most is not None else TIE)
     return found[0], found[1]
-
-
-def _words(body: Mapping[str, Any], name: str) -> int:
-    return len(str(body[name]).split())

@@ -1,15 +1,17 @@
 """Making annotation tasks of a job's answers, and finding what its judge said of the same pairs."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from services.api.annotation_pairs import Pairs, make_pairs
-from services.api.annotation_views import AnnotationTaskRequest
+from services.api.annotation_views import MAXIMUM_ITEMS, AnnotationTaskRequest
 from services.api.local_objects import ObjectReference
 from services.api.state import ApiState
+from shared.artifacts.protocol import ObjectNotFound
 from shared.domain.errors import InputRefused
 from shared.domain.evaluations import COMPARE_PREFIX
 from shared.domain.jobs import JobSpec
@@ -37,6 +39,10 @@ async def pairs_for(state: ApiState, project_id: str, wanted: AnnotationTaskRequ
         pairs = await asyncio.to_thread(
             make_pairs, paths[: len(first)], paths[len(first) :], limit=wanted.limit, seed=wanted.seed
         )
+    if len(pairs.items) > MAXIMUM_ITEMS:
+        raise InputRefused(
+            f"{len(pairs.items):,} pairs are more than the {MAXIMUM_ITEMS:,} that a task holds; set a limit", "/limit"
+        )
     if not pairs.items:
         told = ", ".join(f"{reason}: {count}" for reason, count in pairs.left_out.items()) or "there is none"
         raise InputRefused(f"no pair of answers is left to compare ({told}); take other stages", "/second")
@@ -52,6 +58,12 @@ def _require_stages(job: Job, wanted: AnnotationTaskRequest) -> None:
             )
     if wanted.first == wanted.second:
         raise InputRefused(f"first and second are both {wanted.first!r}; take two answer stages", "/second")
+    told = re.findall(r"[a-z0-9-]+", wanted.name.lower())
+    if named := next((stage for stage in (wanted.first, wanted.second) if stage in told), None):
+        raise InputRefused(
+            f"the name tells annotators of the candidate {named!r}, and they must not know who answers; leave it out",
+            "/name",
+        )
 
 
 async def _parts(state: ApiState, job_id: str, stage: str) -> list[ObjectReference]:
@@ -73,8 +85,11 @@ async def results_for(state: ApiState, task: AnnotationTask) -> dict[str, Any]:
     verdicts = None
     if stage is not None:
         parts: Sequence[ObjectReference] = await _parts(state, task.job_id, stage)
-        async with state.objects.all_local(parts) as paths:
-            verdicts = await asyncio.to_thread(read_verdicts, paths, turned=turned)
+        try:
+            async with state.objects.all_local(parts) as paths:
+                verdicts = await asyncio.to_thread(read_verdicts, paths, turned=turned)
+        except ObjectNotFound:
+            note = f"what the job's judge said (stage {stage}) is gone from the artifact store"
     results = await asyncio.to_thread(results_of, task, items, annotations, verdicts, note)
     plain: dict[str, Any] = msgspec.to_builtins(results)
     return plain

@@ -70,6 +70,13 @@ def results(task_id: TaskId) -> None:
         outcomes.add_row(name, f"{count:,}", f"{figures['majorities'][name]:,}")
     outcomes.add_row("undecided", "", f"{figures['majorities']['undecided']:,}")
     _console.print(outcomes)
+    people = Table("annotator", Column("judged", justify="right"), "took the left side", "95% interval", "median time")
+    for one in figures["annotators"]:
+        left, seconds = one["left"], one["median_seconds"]
+        people.add_row(
+            escape(one["name"]), f"{one['judged']:,}", *_told(left), "–" if seconds is None else f"{seconds:.1f} s"
+        )
+    _console.print(people)
     table = Table("figure", Column("n", justify="right"), "value", "95% interval")
     if figures["win_rate"] is not None:
         _row(table, "first wins, ties half", figures["win_rate"]["interval"])
@@ -91,16 +98,21 @@ def export(
     out: Annotated[Path, typer.Option(help="a file that ends with .jsonl or .csv")] = Path("annotations.jsonl"),
 ) -> None:
     """Write every verdict to a file that `multifacet agreement` and `multifacet rate` read."""
-    kind = "csv" if out.suffix == ".csv" else "jsonl"
+    kind = out.suffix.removeprefix(".")
+    if kind not in ("jsonl", "csv"):
+        raise typer.BadParameter(f"{out} ends with neither .jsonl nor .csv, which tell the format", param_hint="--out")
     ApiClient().save(f"/v1/annotations/{task_id}/export", out, format=kind)
     _console.print(f"written to {escape(str(out))}")
 
 
 def _row(table: Table, name: str, interval: dict[str, Any]) -> None:
+    table.add_row(escape(name), f"{interval['clusters']:,}", *_told(interval))
+
+
+def _told(interval: dict[str, Any]) -> tuple[str, str]:
+    """The estimate and its interval, or why there is none."""
     estimate, low, high = interval["estimate"], interval["low"], interval["high"]
-    table.add_row(
-        escape(name),
-        f"{interval['clusters']:,}",
+    return (
         "–" if estimate is None else f"{estimate:.3f}",
         interval["method"].replace("_", " ") if low is None else f"{low:.3f} to {high:.3f}",
     )

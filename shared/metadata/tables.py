@@ -321,7 +321,7 @@ class AnnotationItem(SQLModel, table=True):
     swapped: bool
     """The second answer is shown on the left."""
     body: dict[str, Any] = Field(sa_column=_json())
-    """{instruction, preferences: [description], first: text, second: text}"""
+    """{instruction, preferences: [description], first: text, second: text, first_words, second_words}"""
 
 
 class Annotation(SQLModel, table=True):

@@ -30,11 +30,12 @@ async def annotations_page(
         found = await repository.list(caller.project_id, before=before, limit=_PAGE_TASKS + 1)
         shown = found[:_PAGE_TASKS]
         progress = await repository.progress([task.id for task in shown])
-        jobs = await JobRepository(session).list(caller.project_id, state=JobState.SUCCEEDED, limit=_JOBS_OFFERED)
+        jobs = await JobRepository(session).list(
+            caller.project_id, state=JobState.SUCCEEDED, candidates=2, limit=_JOBS_OFFERED
+        )
     offered = [
-        {"id": job.id, "name": job.name, "answers": answers}
+        {"id": job.id, "name": job.name, "answers": [answer.name for answer in JobSpec.model_validate(job.spec).answer]}
         for job in jobs
-        if len(answers := [answer.name for answer in JobSpec.model_validate(job.spec).answer]) > 1
     ]
     return render(
         request,

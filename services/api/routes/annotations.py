@@ -20,6 +20,7 @@ from services.api.annotation_views import (
     UndoneView,
 )
 from services.api.authentication import Reader, Writer
+from services.api.problems import not_found
 from services.api.routes.common import listing, problems
 from services.api.schemas import Before, Limit, Listing
 from services.api.state import State
@@ -134,7 +135,7 @@ async def get_item(
         task = await repository.require(caller.project_id, task_id)
         item = await repository.item(task.id, number)
         if item is None:
-            raise InputRefused(f"the task has no pair {number}", "/number")
+            raise not_found("pair", f"{task.id}/{number}")
         judged = await repository.judged(task.id, annotator)
     return _shown(task, item, len(judged))
 
@@ -177,8 +178,8 @@ async def export(
             "first": task.first,
             "second": task.second,
             "swapped": items[one.number].swapped,
-            "first_words": len(str(items[one.number].body["first"]).split()),
-            "second_words": len(str(items[one.number].body["second"]).split()),
+            "first_words": items[one.number].body["first_words"],
+            "second_words": items[one.number].body["second_words"],
             "seconds": one.seconds,
             "annotated_at": None if one.annotated_at is None else one.annotated_at.isoformat(),
         }

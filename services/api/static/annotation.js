@@ -24,6 +24,7 @@ function annotate() {
     place("progress").textContent = `${annotator}: ${item.done} of ${item.total} judged`;
     if (current === null) {
       place("count").textContent = `You have judged ${item.done} of ${item.total} pairs.`;
+      place("finished").focus();
       return;
     }
     place("instruction").textContent = item.instruction;
@@ -37,6 +38,8 @@ function annotate() {
       place(side).textContent = item[side];
       place(side).scrollTop = 0;
     }
+    // What is read first comes first, for eyes and for screen readers: the next pair begins at its instruction.
+    place("instruction-title").focus({ preventScroll: true });
     window.scrollTo(0, 0);
     shownAt = performance.now();
   }
@@ -80,12 +83,13 @@ function annotate() {
     attempt(next);
   });
   for (const button of page.querySelectorAll("[data-choice]")) {
-    button.addEventListener("click", () => judge(button.dataset.choice));
+    // The second click of a double click would judge a pair that nobody has seen; so would a key that is held down.
+    button.addEventListener("click", (event) => { if (event.detail < 2) judge(button.dataset.choice); });
   }
   place("undo").addEventListener("click", undo);
   place("rename").addEventListener("click", askName);
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
     if (!place("pair").hidden && CHOICE_OF_KEY[event.key]) judge(CHOICE_OF_KEY[event.key]);
     if (event.key === "u" && !place("undo").hidden) undo();
   });

@@ -155,12 +155,20 @@ class JobRepository:
         return job
 
     async def list(
-        self, project_id: str, *, state: JobState | None = None, before: str | None = None, limit: int = 50
+        self,
+        project_id: str,
+        *,
+        state: JobState | None = None,
+        candidates: int = 0,
+        before: str | None = None,
+        limit: int = 50,
     ) -> builtins.list[Job]:
-        """Newest first; `before` is the last job id of the page before."""
+        """Newest first; `candidates`: with so many answer stages at least; `before` is the last job id of the page before."""
         query = sa.select(Job).where(col(Job.project_id) == project_id)
         if state is not None:
             query = query.where(col(Job.state) == state.value)
+        if candidates:
+            query = query.where(sa.func.jsonb_array_length(col(Job.spec)["answer"]) >= candidates)
         if before is not None:
             query = query.where(col(Job.id) < before)
         query = query.order_by(col(Job.id).desc()).limit(limit)

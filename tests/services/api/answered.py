@@ -15,7 +15,7 @@ CANDIDATES = [{"name": name, "candidate": {"given": True}} for name in ("base", 
 MODEL = {"provider": "simulator", "model": "simulator-large"}
 
 
-def answered_rows(count: int, who: str, verdicts: Sequence[str] = ("win", "win")) -> list[InstructionRow]:
+def answered_rows(count: int, who: str, verdicts: Sequence[str] = ()) -> list[InstructionRow]:
     """Rows of one facet each; the last but one has no answer of `tuned`, the last the same answer of both."""
     rows = []
     for number in range(count):
@@ -42,7 +42,8 @@ async def answered_job(state: ApiState, folder: Path, count: int = 12, *, compar
     stages = {"base": "base", "tuned": "tuned", **({"compare-tuned": "tuned"} if compared else {})}
     for ordinal, (stage, who) in enumerate(stages.items(), start=1):
         path = folder / f"{stage}.parquet"
-        rows = await asyncio.to_thread(write_rows, path, answered_rows(count, who))
+        verdicts = ("win", "win") if stage == "compare-tuned" else ()
+        rows = await asyncio.to_thread(write_rows, path, answered_rows(count, who, verdicts))
         await add_artifact(state, job, stage, "part-00000.parquet", path, ordinal=ordinal, rows=rows)
     await end_job(state, job.id)
     return job

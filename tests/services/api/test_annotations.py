@@ -8,15 +8,21 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.api import annotation_tasks
 from services.api.annotation_pairs import order_for
+from services.api.app import create_key
 from services.api.state import ApiState
 from shared.domain.annotations import Choice, Outcome, outcome_of
 from shared.domain.states import JobState
+from shared.metadata.repositories.artifacts import ArtifactRepository
+from shared.statistics.pairwise import between, win_rate
+from shared.verdict_files import agreement_report, read_verdicts
 from tests.services.api.answered import answered_job
-from tests.services.api.support import assert_problem, end_job, submit_directly
+from tests.services.api.support import assert_problem, client_of, end_job, submit_directly
 
 
 async def made(client: httpx2.AsyncClient, job: str, **more: Any) -> dict[str, Any]:
@@ -106,7 +112,10 @@ async def test_results_tell_who_wins_how_far_people_agree_and_what_the_judge_say
     assert results["outcomes"] == {"first": 20, "both_good": 0, "both_bad": 0, "second": 0}
     assert results["majorities"]["first"] == 10
     assert results["win_rate"]["interval"]["estimate"] == 1.0
-    assert results["annotators"] == {"ada": 10, "bob": 10}
+    assert [(one["name"], one["judged"], one["median_seconds"]) for one in results["annotators"]] == [
+        ("ada", 10, 1.5),
+        ("bob", 10, 1.5),
+    ]
     # The judge said `win` of the candidate in both orders, as people do.
     assert results["calibration"]["accuracy"]["estimate"] == 1.0
     assert results["calibration"]["flip_rate"]["estimate"] == 0.0
@@ -114,6 +123,37 @@ async def test_results_tell_who_wins_how_far_people_agree_and_what_the_judge_say
     disputed = (await client.get(f"/v1/annotations/{task}/results")).json()["results"]
     assert disputed["krippendorff"]["estimate"] < 0.1
     assert len(disputed["kappas"]) == 3
+
+
+async def test_who_always_takes_the_same_side_shows(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    task = (await made(client, (await answered_job(state, tmp_path)).id))["id"]
+    await judge_all(client, task, "ada", "")  # every text begins with nothing: always left
+    await judge_all(client, task, "bob", "TUNED")
+    results = (await client.get(f"/v1/annotations/{task}/results")).json()["results"]
+    assert [one["left"]["estimate"] for one in results["annotators"]] == [1.0, 0.5]
+    assert results["outcomes"] == {"first": 15, "both_good": 0, "both_bad": 0, "second": 5}
+
+
+async def test_a_key_that_only_reads_judges_nothing_and_other_projects_see_nothing(
+    app: FastAPI, client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    task = (await made(client, (await answered_job(state, tmp_path)).id))["id"]
+    key = (await client.post("/v1/keys", json={"name": "reader", "scopes": ["read"]})).json()["key"]
+    body = {"annotator": "ada", "number": 0, "choice": "left"}
+    async with client_of(app, key) as reading:
+        assert (await reading.get(f"/v1/annotations/{task}/results")).status_code == 200
+        for answer in (
+            await reading.post(f"/v1/annotations/{task}/annotations", json=body),
+            await reading.get(f"/v1/annotations/{task}/next", params={"annotator": "ada"}),
+            await reading.delete(f"/v1/annotations/{task}/annotations/last", params={"annotator": "ada"}),
+        ):
+            assert_problem(answer, 403, "forbidden")
+    other = await create_key(state.settings, "others", "k", ["read", "write"])
+    async with client_of(app, other) as stranger:
+        assert (await stranger.get("/v1/annotations")).json()["items"] == []
+        assert_problem(await stranger.post(f"/v1/annotations/{task}/annotations", json=body), 404)
 
 
 async def test_the_baselines_side_is_turned_round_for_the_judge(
@@ -136,6 +176,42 @@ async def test_without_a_comparison_the_results_say_why_the_judge_is_not_known(
     assert results["win_rate"] is None
 
 
+async def test_without_the_judges_words_in_the_store_the_rest_is_told(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    job = await answered_job(state, tmp_path)
+    task = (await made(client, job.id))["id"]
+    await judge_all(client, task, "ada", "TUNED")
+    async with state.transaction() as session:
+        (part,) = await ArtifactRepository(session).of_stages(job.id, ["compare-tuned"])
+    await state.store.delete(part.key)
+    results = (await client.get(f"/v1/annotations/{task}/results")).json()["results"]
+    assert results["win_rate"]["interval"]["estimate"] == 1.0
+    assert results["calibration"] is None
+    assert "compare-tuned" in results["calibration_note"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+async def test_the_export_is_read_as_a_file_of_verdicts_with_the_same_win_rate(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path, kind: str
+) -> None:
+    task = (await made(client, (await answered_job(state, tmp_path)).id))["id"]
+    await judge_all(client, task, "ada", "TUNED")
+    await judge_all(client, task, "bob", "")
+    exported = tmp_path / f"out.{kind}"
+    exported.write_bytes((await client.get(f"/v1/annotations/{task}/export", params={"format": kind})).content)
+    file = read_verdicts(exported, texts="lengths")
+    assert (file.layout, file.lines, file.used, file.left_out) == ("battles", 20, 20, {})
+    assert {battle.instruction for battle in file.battles} == {f"{number:016x}" for number in range(10)}
+    agreement = agreement_report(file)
+    results = (await client.get(f"/v1/annotations/{task}/results")).json()["results"]
+    assert agreement.krippendorff["nominal"].estimate == results["krippendorff"]["estimate"]
+    assert win_rate(between(file.battles, "tuned", "base")).interval.estimate == pytest.approx(0.75)
+    assert results["win_rate"]["interval"]["estimate"] == 0.75
+    # "TUNED says 1 and more" and "BASE says 1 and more", of the facets' own words.
+    assert {(one.first_words, one.second_words) for one in file.battles} == {(3, 3), (5, 5), (7, 7)}
+
+
 async def test_the_csv_holds_what_the_json_lines_hold(
     client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
 ) -> None:
@@ -154,6 +230,7 @@ async def test_the_csv_holds_what_the_json_lines_hold(
         ({"first": "judge"}, "/first"),
         ({"second": "tuned"}, "/second"),
         ({"name": "a\0b"}, "/name"),
+        ({"name": "Is Tuned better?"}, "/name"),
         ({"limit": 0}, "/limit"),
         ({"colour": "red"}, "/colour"),
     ],
@@ -199,6 +276,26 @@ async def test_a_verdict_that_cannot_be_is_refused(
     task = (await made(client, (await answered_job(state, tmp_path)).id))["id"]
     body = {"annotator": "ada", "number": 0, "choice": "left", **change}
     assert_problem(await client.post(f"/v1/annotations/{task}/annotations", json=body), 422, pointers=[pointer])
+
+
+async def test_more_pairs_than_a_task_holds_need_a_limit(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotation_tasks, "MAXIMUM_ITEMS", 9)
+    job = await answered_job(state, tmp_path)
+    body = {"name": "which?", "job": job.id, "first": "tuned", "second": "base"}
+    problem = assert_problem(await client.post("/v1/annotations", json=body), 422, pointers=["/limit"])
+    assert "10 pairs are more than the 9" in problem["detail"]
+    assert (await made(client, job.id, limit=9))["items"] == 9
+
+
+async def test_a_pair_that_is_not_there_is_not_found(
+    client: httpx2.AsyncClient, state: ApiState, tmp_path: Path
+) -> None:
+    task = (await made(client, (await answered_job(state, tmp_path)).id))["id"]
+    shown = await client.get(f"/v1/annotations/{task}/items/9", params={"annotator": "ada"})
+    assert shown.json()["number"] == 9
+    assert_problem(await client.get(f"/v1/annotations/{task}/items/10", params={"annotator": "ada"}), 404)
 
 
 @pytest.mark.parametrize("place", ["", "/next?annotator=a", "/results", "/export", "/items/0?annotator=a"])

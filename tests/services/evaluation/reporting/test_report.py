@@ -2,16 +2,19 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from services.evaluation.reporting.report import run
 from shared.domain.errors import StepFailed
-from shared.domain.rows import InstructionRow, Judgment
+from shared.domain.rows import Answer, Check, InstructionRow, Judgment
 from tests.services.evaluation.evaluated import compared, context_of, judged, row_of, spec_of
+from tests.support.browser import browser_page
 
 WHOLE = {"absolute": {}, "pairwise": {"baseline": "base"}}
 
@@ -188,3 +191,55 @@ def test_no_text_of_the_data_becomes_markup(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "report.html").read_text()
     assert evil not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def everything() -> dict[str, Any]:
+    """An evaluation with every section at once: its spec's parts and its stages."""
+    measured, scored = rows(), rows()
+    for row in scored:
+        row.tags, row.category = ["suite:facts"], "sums"
+        for facet in row.facets:
+            facet.system_form = ("none", "relevant", "irrelevant")[facet.index]
+            facet.checks = [Check("must_include", {"phrases": [str(row.source_row % 2)]})]
+            facet.preferred = 0
+            facet.answers = [Answer("yes", "stop", 1, 1, 2.0, best=True), Answer("no", "stop", 2, 1, 1.0)]
+    for row in measured:
+        for facet in row.facets:
+            measures = {"toxicity": 0.1 * row.source_row, "perplexity": 20.0}
+            facet.answers = [msgspec.structs.replace(one, measures=measures) for one in facet.answers]
+    given = stages() | {"base": scored, "measure-base": measured, "measure-tuned": measured}
+    local = {"toxicity": {"classifier": {"folder": "c"}}, "fluency": {"folder": "gpt2"}}
+    return {"evaluate": {**WHOLE, "measure": local}, "given": given}
+
+
+PROTOCOLS: dict[str, tuple[dict[str, Any], list[str], tuple[str, ...]]] = {
+    "grades of one": ({"absolute": {}}, ["base"], ("scores", "specificity")),
+    "pairs": ({"pairwise": {"baseline": "base", "protocol": "arena_hard"}}, ["base", "tuned"], ("pairs",)),
+    "programs alone": ({}, ["base"], ("checks", "lengths")),
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", [*PROTOCOLS, "everything"])
+def test_the_page_has_a_section_for_what_was_done_and_fits_a_phone(tmp_path: Path, name: str) -> None:
+    if name == "everything":
+        made = everything()
+        names, sections = ["base", "tuned"], ("scores", "pairs", "measures", "rewards", "robustness", "checks")
+        spec, given = spec_of(made["evaluate"]), made["given"]
+    else:
+        evaluate, names, sections = PROTOCOLS[name]
+        answers = [{"name": one, "candidate": {"deployment": one}} for one in names]
+        spec = spec_of(evaluate, answer=answers, **({} if evaluate else {"judge": None}))
+        given = {stage: found for stage, found in stages().items() if stage.split("-")[-1] in names}
+    evaluated(tmp_path, spec, given)
+    path = tmp_path / "out" / "report.html"
+    shown = set(re.findall(r'<section id="(\w+)"', path.read_text()))
+    assert {*sections, "leaderboard", "completeness", "cost", "examples", "configuration"} <= shown
+    assert ("scores" in shown) is ("absolute" in (spec.evaluate.model_dump(exclude_none=True) if spec.evaluate else {}))
+    with browser_page(f"file://{path}") as page:
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.goto(f"file://{path}")
+        drawn = page.locator(".chart .main-svg").first
+        drawn.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator("#leaderboard tbody tr").count() >= len(names)

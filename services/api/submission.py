@@ -131,9 +131,12 @@ def require_budget(checked: CheckedJob) -> None:
             422, "price_unknown", detail, errors=[{"pointer": "/budget_usd", "detail": detail}], extensions=figures
         )
     if round(budget * 1e6) < cost:
+        what, fewer = f"{checked.rows} instructions", "take fewer instructions (curate.limit)"
+        if not checked.spec.sources:
+            what, fewer = "what is asked", "ask less (questions.maximum_rows)"
         detail = (
-            f"the budget of {budget:g} USD is below the estimate of {cost / 1e6:.6f} USD for {checked.rows} instructions; set "
-            f"budget_usd to at least {cost / 1e6:.6f}, or take fewer instructions (curate.limit)"
+            f"the budget of {budget:g} USD is below the estimate of {cost / 1e6:.6f} USD for {what}; set "
+            f"budget_usd to at least {cost / 1e6:.6f}, or {fewer}"
         )
         raise Problem(
             422,

@@ -131,6 +131,13 @@ async def test_what_cannot_be_evaluated_is_refused_where_the_body_says_it(
         assert_problem(await client.post("/v1/evaluations/estimate", json=body), 422, pointers=[pointer])
 
 
+async def test_a_budget_below_the_estimate_says_how_to_ask_less(client: httpx2.AsyncClient, bench: str) -> None:
+    refused = await client.post("/v1/evaluations", json=short(bench, budget_usd=1e-6))
+    problem = assert_problem(refused, 422, "budget_below_estimate")
+    assert "for what is asked" in problem["detail"]
+    assert "questions.maximum_rows" in problem["detail"]
+
+
 async def test_an_evaluation_is_listed_and_shows_its_figures_once_they_are_there(
     client: httpx2.AsyncClient, state: ApiState, bench: str, tmp_path: Path
 ) -> None:

@@ -74,7 +74,9 @@ def sound_content(
         )
     if request_class is RequestClass.JUDGE:
         block = find_block_of(request, judge.KINDS_OF_BLOCKS)
-        said = judge.answer_judge(block, request, seed, digest, profile)
+        if not judge.asks_verdict(block):
+            return _structured(judge.answer_judge(block, seed, digest, profile), request, seed, digest)
+        said = judge.answer_verdict(block, request, seed, digest, profile)
         return said if isinstance(said, str) else _structured(said, request, seed, digest)
     if request.schema is not None:
         return orjson.dumps(answer_schema(request, request.schema, seed, digest)).decode()

@@ -28,14 +28,9 @@ KINDS_OF_BLOCKS = (
 )
 
 
-def answer_judge(
-    block: dict[str, Any], request: ChatRequest, seed: int, digest: bytes, profile: JudgeProfile
-) -> dict[str, Any] | str:
-    """A checklist for an answer, the review of preference sets, of system messages or of facts, the reading of choices, rubrics,
-    or a verdict on an answer, a conversation or a pair, by the keys of the block; a verdict may be prose.
-
-    Raises BadRequest for a block that cannot be read.
-    """
+def answer_judge(block: dict[str, Any], seed: int, digest: bytes, profile: JudgeProfile) -> dict[str, Any]:
+    """A checklist for an answer, the review of preference sets, of system messages or of facts, the reading of choices, or
+    rubrics, by the keys of the block. Raises BadRequest for a block that cannot be read."""
     if block.keys() >= CHECKLIST_KEYS:
         return answer_checklist(block, seed, digest, profile)
     if block.keys() >= REVIEW_KEYS:
@@ -46,15 +41,19 @@ def answer_judge(
         return answer_choice_reading(block, seed, digest, profile)
     if block.keys() >= grading.RUBRIC_KEYS:
         return grading.answer_rubrics(block)
-    if any(block.keys() >= keys for keys in grading.VERDICT_KEYS):
-        return _verdict(block, request, seed, digest, profile)
     return answer_message_review(block, seed, digest, profile)
 
 
-def _verdict(
+def asks_verdict(block: dict[str, Any]) -> bool:
+    """Whether a block asks for a verdict on an answer, a conversation or a pair."""
+    return any(block.keys() >= keys for keys in grading.VERDICT_KEYS)
+
+
+def answer_verdict(
     block: dict[str, Any], request: ChatRequest, seed: int, digest: bytes, profile: JudgeProfile
 ) -> dict[str, Any] | str:
-    """By schema where one is asked for, else prose with a tag; of a comparison the choices are those that the request names."""
+    """By schema where one is asked for, else prose with a tag; of a comparison the choices are those that the request names.
+    Raises BadRequest for a block that cannot be read."""
     if block.keys() >= grading.COMPARISON_KEYS:
         asked = request.system if request.schema is None else str(request.schema)
         choices = frozenset(choice for choice in ("both_good", "a=b") if choice in asked)

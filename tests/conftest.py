@@ -8,11 +8,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
-from sqlalchemy import create_engine as create_sync_engine
-from sqlmodel import SQLModel
 
 from services.cli.embedded.postgres import EmbeddedPostgres
 from services.cli.embedded.redis import EmbeddedRedis
+from shared.metadata.engine import create_tables
 from shared.settings import Settings
 from tests.support.servers import running_postgres, running_redis, running_s3
 
@@ -42,18 +41,21 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def postgres_url(postgres_server: EmbeddedPostgres) -> str:
-    """SQLAlchemy URL of a fresh database that holds all tables, one per test module."""
-    import shared.metadata.tables  # noqa: F401
-
-    name = f"test_{uuid4().hex[:12]}"
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """Name of a database that the migrations made, to be copied."""
+    name = "migrated"
     postgres_server.create_database(name)
-    url = postgres_server.url(name)
-    engine = create_sync_engine(url)
-    SQLModel.metadata.create_all(engine)
-    engine.dispose()
-    return url
+    create_tables(postgres_server.url(name))
+    return name
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> str:
+    """SQLAlchemy URL of a fresh database that holds all tables, one per test module."""
+    name = f"test_{uuid4().hex[:12]}"
+    postgres_server.create_database(name, migrated_template)
+    return postgres_server.url(name)
 
 
 @pytest.fixture(scope="session")

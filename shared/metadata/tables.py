@@ -102,6 +102,10 @@ class Job(SQLModel, table=True):
     settled_at: datetime | None = Field(default=None, sa_column=_time())
     """When nothing of an ended job ran any longer and its index.json was written."""
     deadline_at: datetime | None = Field(default=None, sa_column=_time())
+    trace: str | None = None
+    """W3C `traceparent` of the request that submitted it."""
+    artifacts_removed_at: datetime | None = Field(default=None, sa_column=_time())
+    """When its artifacts were removed because of their age."""
 
 
 class Stage(SQLModel, table=True):
@@ -195,6 +199,8 @@ class Outbox(SQLModel, table=True):
     step_id: str
     dispatch_no: int
     queue: str
+    trace: str | None = None
+    """W3C `traceparent` of the dispatch, which the worker's spans go on from."""
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
 
 
@@ -351,8 +357,34 @@ class Worker(SQLModel, table=True):
     slots: int
     busy: int = 0
     draining: bool = False
+    """It takes no more steps."""
+    drain_requested: bool = Field(
+        default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
+    )
+    """It was told to finish what it runs and to leave."""
+    lease_seconds: float = Field(default=60.0, sa_column=sa.Column(sa.Float, nullable=False, server_default="60"))
+    """A worker that was silent for so long counts as gone."""
     started_at: datetime | None = Field(default=None, sa_column=_time(True))
     heartbeat_at: datetime | None = Field(default=None, sa_column=_time(True))
+
+
+class WorkerGroup(SQLModel, table=True):
+    """Containers or processes of the same roles that the autoscaler can start, and what it last did about them."""
+
+    __tablename__ = "worker_group"
+    name: str = Field(primary_key=True)
+    roles: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
+    minimum: int
+    maximum: int
+    desired: int
+    running: int
+    failures: int = Field(default=0, sa_column=sa.Column(sa.Integer, nullable=False, server_default="0"))
+    """Starts in a row that ended in an early exit."""
+    paused_until: datetime | None = Field(default=None, sa_column=_time())
+    """Nothing is started before: too many starts failed."""
+    detail: str = Field(default="", sa_column=sa.Column(sa.String, nullable=False, server_default=""))
+    """For people: why nothing is started, or why less than wanted."""
+    seen_at: datetime | None = Field(default=None, sa_column=_time(True))
 
 
 class CachedCompletion(SQLModel, table=True):

@@ -191,6 +191,7 @@ class LeaseKeeper:
                 slots=slots,
                 busy=len(self._leases),
                 draining=self.draining,
+                lease_seconds=self._settings.lease_seconds,
             )
             if self._gpus is not None:
                 await GpuSlotRepository(session).register(*self._gpus)

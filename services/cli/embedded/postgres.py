@@ -62,12 +62,13 @@ class EmbeddedPostgres:
         self._await_answer(timeout_seconds)
         self.create_database("multifacet")
 
-    def create_database(self, name: str) -> None:
-        """Make a database of that name where there is none."""
+    def create_database(self, name: str, template: str = "template1") -> None:
+        """Make a database of that name where there is none, as a copy of `template`, which nobody may be connected to."""
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
             found = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
             if not found:
-                connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name)))
+                made = psycopg.sql.SQL("create database {} template {}")
+                connection.execute(made.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
 
     def stop(self) -> None:
         """Fast shutdown, awaited; killed if it does not end."""

@@ -25,21 +25,32 @@ class WorkerRepository:
         self._session = session
 
     async def beat(
-        self, worker_id: str, *, host: str, process_id: int, roles: Sequence[str], slots: int, busy: int, draining: bool
-    ) -> None:
-        """Register a worker or say that it still lives. The controller is woken when it has more slots than before."""
+        self,
+        worker_id: str,
+        *,
+        host: str,
+        process_id: int,
+        roles: Sequence[str],
+        slots: int,
+        busy: int,
+        draining: bool,
+        lease_seconds: float = 60.0,
+    ) -> bool:
+        """Register a worker or say that it still lives; returns whether it was told to leave. The controller is woken when it
+        has more slots than before."""
         await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
-        await self._session.execute(
+        told = await self._session.execute(
             sa.text(
                 """
                 WITH before AS (SELECT slots FROM worker WHERE id = :id), after AS (
-                    INSERT INTO worker (id, host, process_id, roles, slots, busy, draining)
-                    VALUES (:id, :host, :process_id, :roles, :slots, :busy, :draining)
+                    INSERT INTO worker (id, host, process_id, roles, slots, busy, draining, lease_seconds)
+                    VALUES (:id, :host, :process_id, :roles, :slots, :busy, :draining, :lease)
                     ON CONFLICT (id) DO UPDATE
                     SET heartbeat_at = now(), slots = excluded.slots, busy = excluded.busy, draining = excluded.draining
-                    RETURNING slots
+                    RETURNING slots, drain_requested
                 )
-                SELECT pg_notify(:channel, '') FROM after WHERE slots > coalesce((SELECT slots FROM before), 0)
+                SELECT drain_requested, CASE WHEN slots > coalesce((SELECT slots FROM before), 0)
+                                        THEN pg_notify(:channel, '') END AS told FROM after
                 """
             ),
             {
@@ -50,9 +61,11 @@ class WorkerRepository:
                 "slots": slots,
                 "busy": busy,
                 "draining": draining,
+                "lease": lease_seconds,
                 "channel": WAKE_CHANNEL,
             },
         )
+        return bool(told.scalar_one())
 
     async def remove(self, worker_id: str) -> None:
         await self._session.execute(sa.text("DELETE FROM worker WHERE id = :id"), {"id": worker_id})

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import annotations, benches, deployments, evaluations, models, profiles
+from services.cli import annotations, benches, deployments, evaluations, models, pools, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -39,6 +39,7 @@ app.add_typer(profiles.app, name="profiles")
 app.add_typer(benches.app, name="benches")
 app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(annotations.app, name="annotations")
+app.add_typer(pools.app, name="pools")
 app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]
@@ -49,7 +50,15 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="port of the api and the pages; default: a free one")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="worker processes, each with all roles")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="worker processes, each with all roles, that are always there; 0: only while steps wait"
+        ),
+    ] = 1,
+    most_workers: Annotated[
+        int | None, typer.Option(min=1, help="the most of them while steps wait; default: one per core, 4 at most")
+    ] = None,
 ) -> None:
     """Run the whole system on this machine until interrupted: PostgreSQL, Redis, api, controller, worker, simulator, and a
     launcher of model servers."""
@@ -57,7 +66,8 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     state = StateFolder()
-    with running_system(state, port=port, workers=workers, tell=console.print) as system:
+    most = max(workers, 1, most_workers or min(4, os.cpu_count() or 1))
+    with running_system(state, port=port, workers=workers, most_workers=most, tell=console.print) as system:
         console.print(f"Multifacet answers at {system.api_url}  (data and logs: {state.root}; stop with Ctrl-C)")
         while not ended.wait(1.0):
             system.supervise()
@@ -65,9 +75,13 @@ def serve(
 
 
 @app.command()
-def worker(roles: Annotated[str, typer.Option(help="comma-separated roles, or `all`")] = "all") -> NoReturn:
+def worker(
+    roles: Annotated[str, typer.Option(help="comma-separated roles, or `all`")] = "all",
+    once: Annotated[bool, typer.Option("--once", help="run one step, then leave with exit status 0")] = False,
+) -> NoReturn:
     """Run one worker process in the foreground; settings come from MULTIFACET_* variables."""
-    os.execv(sys.executable, [sys.executable, "-m", "shared.stages.worker", "--roles", roles])
+    more = ["--once"] if once else []
+    os.execv(sys.executable, [sys.executable, "-m", "shared.stages.worker", "--roles", roles, *more])
 
 
 @app.command()

@@ -20,7 +20,8 @@ EVENTS_CHANNEL = "multifacet_events"
 """Payload `<job id>:<sequence>`: a job has a new event."""
 
 STOP_CHANNEL = "multifacet_stop"
-"""Payload `<job id>`: workers ask at once whether their attempts of that job shall stop."""
+"""Payload `<job id>`: workers ask at once whether their attempts of that job shall stop; or `<worker id>`: that worker shall
+leave."""
 
 
 class DatabaseUrlRefused(MultifacetError):

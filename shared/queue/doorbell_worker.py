@@ -138,3 +138,4 @@ class DoorbellWorker:
         """Take no more doorbells; may be called from a signal handler or another thread."""
         self._stopping.set()
         celery_state.should_stop = 0
+        self.look_again()  # its loop would else sleep for up to a second

@@ -78,11 +78,19 @@ class LeaseKeeper:
         self._now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
+        self.told_to_leave = asyncio.Event()
+        """Set when somebody asked for this worker's place in the table of workers."""
+        self._worked_at = time.monotonic()
         self._slots = self._slots_told = settings.worker_slots
 
     @property
     def leases(self) -> tuple[Lease, ...]:
         return tuple(self._leases.values())
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since when nothing runs here."""
+        return 0.0 if self._leases else time.monotonic() - self._worked_at
 
     def add(self, claim: Claim) -> Lease:
         lease = Lease(claim)
@@ -91,6 +99,7 @@ class LeaseKeeper:
 
     def remove(self, lease: Lease) -> None:
         self._leases.pop(lease.claim.attempt_id, None)
+        self._worked_at = time.monotonic()
 
     def set_slots(self, slots: int) -> None:
         """This worker now takes so many steps at once. More are told to the controller at once, fewer with the next beat:
@@ -124,6 +133,18 @@ class LeaseKeeper:
         """Tell the controller that this worker takes no more steps."""
         self.draining = True
         self._now.set()
+
+    async def may_leave(self, minimum: int) -> bool:
+        """Whether this idle worker is one too many; from then on it gets no more steps. False where the database does not
+        answer."""
+        try:
+            async with asyncio.timeout(max(1.0, self._beat_seconds)), self._sessions() as session, session.begin():
+                leaves = await WorkerRepository(session).leave_idle(self._worker_id, self._roles, minimum)
+        except Exception as error:  # noqa: BLE001  it stays, and asks again
+            _log.warning("leaving_not_asked", error=type(error).__name__)
+            return False
+        self.draining = self.draining or leaves
+        return leaves
 
     async def _beat_forever(self) -> None:
         worker_at = time.monotonic()
@@ -183,7 +204,7 @@ class LeaseKeeper:
     async def _beat_worker(self) -> None:
         slots = self._slots
         async with self._sessions() as session, session.begin():
-            await WorkerRepository(session).beat(
+            told = await WorkerRepository(session).beat(
                 self._worker_id,
                 host=socket.gethostname(),
                 process_id=os.getpid(),
@@ -196,15 +217,18 @@ class LeaseKeeper:
             if self._gpus is not None:
                 await GpuSlotRepository(session).register(*self._gpus)
         self._slots_told = slots
+        if told:
+            self.told_to_leave.set()
 
     async def _listen_forever(self) -> None:
-        """Renew at once when a job stops, so that a cancel need not wait for the next heartbeat."""
+        """Beat at once when a job stops or this worker shall leave, so that neither need wait for the next heartbeat."""
         while True:
             try:
                 async with await connect(self._settings.database_url, "multifacet-stop") as connection:
                     await connection.execute(f"LISTEN {STOP_CHANNEL}")
                     async for notification in connection.notifies():
-                        if any(lease.claim.job_id == notification.payload for lease in self.leases):
+                        jobs = {lease.claim.job_id for lease in self.leases}
+                        if notification.payload in {self._worker_id, *jobs}:
                             self._now.set()
             except (psycopg.Error, OSError) as error:
                 _log.warning("stop_channel_lost", error=type(error).__name__)

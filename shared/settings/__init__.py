@@ -81,6 +81,19 @@ class Settings(BaseSettings):
     worker_most_slots: int = Field(
         default=16, ge=1, description="the same, while steps wait for retries and slow answers and LLM calls run dry"
     )
+    worker_idle_seconds: Seconds | None = Field(
+        default=None, description="a worker with nothing to do for so long leaves with exit status 0; null: never"
+    )
+    pool_minimum: int = Field(
+        default=0, ge=0, description="so many workers of the same roles stay, however idle they are"
+    )
+    docker_url: str = Field(
+        default="", description="where the autoscaler lists and starts containers: http://host:port or unix:///path"
+    )
+    docker_project: str = Field(
+        default="", description="Compose project whose containers the autoscaler starts; empty: every labelled one"
+    )
+    autoscaler_seconds: Seconds = Field(default=2.0, description="between two looks of the autoscaler at the demand")
     work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
     models_folder: Path | None = Field(
         default=None, description="folder of base models that trainings may name; null: none can be named"
@@ -125,6 +138,13 @@ class Settings(BaseSettings):
     def _redis(cls, url: str) -> str:
         if not url.startswith(_REDIS_SCHEMES):
             raise ValueError("it is no URL of Redis; give redis://host:port/number")
+        return url
+
+    @field_validator("docker_url")
+    @classmethod
+    def _docker(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "unix:///")):
+            raise ValueError(f"{url!r} is no address of a Docker engine; give http://host:port or unix:///path")
         return url
 
     @field_validator("log_level")

@@ -85,20 +85,23 @@ class StepRunner:
         if self._models is not None:
             await self._models.close()
 
-    async def answer(self, step_id: str, dispatch_no: int) -> None:
-        """Run the step that a doorbell names, unless it is taken, stale or this worker leaves. Never raises."""
+    async def answer(self, step_id: str, dispatch_no: int) -> bool:
+        """Run the step that a doorbell names, unless it is taken, stale or this worker leaves. Returns whether it ran. Never
+        raises."""
         try:
             if self._keeper.draining:
-                return  # the step stays dispatched and is rung for another worker
+                async with self._sessions() as session, session.begin():
+                    await StepRepository(session).decline(step_id, dispatch_no)
+                return False
             async with self._sessions() as session, session.begin():
                 claim = await StepRepository(session).claim(
                     step_id, dispatch_no, self._worker_id, self._settings.lease_seconds
                 )
         except Exception as error:  # noqa: BLE001  the controller rings again
             _log.warning("claim_failed", step_id=step_id, error=error_place(error))
-            return
+            return False
         if claim is None:
-            return
+            return False
         lease = self._keeper.add(claim)
         with step_context(job_id=claim.job_id, stage=claim.stage, step_id=claim.step_id, attempt_id=claim.attempt_id):
             try:
@@ -108,6 +111,7 @@ class StepRunner:
                 _log.error("step_not_ended", error=error_place(error))
             finally:
                 self._keeper.remove(lease)
+        return True
 
     async def _run_claimed(self, lease: Lease, load: StepLoad) -> None:
         started = time.monotonic()

@@ -1,7 +1,9 @@
 """A worker process: `python -m shared.stages.worker --roles augmentation,composition` (or `--roles all`).
 
 The main thread hears doorbells; each one is handed to the event loop in a thread of its own, which runs all steps of the
-process. On SIGTERM the worker takes no more doorbells, gives running steps a grace, marks the rest preempted and leaves.
+process. On SIGTERM the worker takes no more doorbells, gives running steps a grace, marks the rest preempted and leaves. When it
+was told to drain, has been idle for long, or has run the one step it was started for, it finishes what runs and leaves by itself,
+with exit status 0: whoever restarts failed processes lets it be.
 """
 
 import argparse
@@ -43,6 +45,12 @@ _log = structlog.get_logger(__name__)
 ROLES: tuple[str, ...] = SERVICES
 """Every service that runs steps: each has a queue and a `handlers.py`."""
 
+_LOOK_SECONDS = 1.0
+"""Between two looks whether this worker is idle; a short idle time is looked at more often."""
+
+_ONCE_IDLE_SECONDS = 60.0
+"""A worker for one step leaves without it after so long, where nothing else is set."""
+
 _BLOCKING_THREADS = 32
 """For file and store access and for waiting on child processes."""
 
@@ -72,15 +80,25 @@ def load_handlers(roles: Sequence[str], modules: Mapping[str, str]) -> dict[Stag
 
 
 class Worker:
-    """Everything of one worker process."""
+    """Everything of one worker process. With `once` it runs one step at most."""
 
-    def __init__(self, settings: Settings, roles: Sequence[str], handlers: Mapping[StageKind, Handler]) -> None:
+    def __init__(
+        self, settings: Settings, roles: Sequence[str], handlers: Mapping[StageKind, Handler], *, once: bool = False
+    ) -> None:
+        if once:
+            idle = settings.worker_idle_seconds or _ONCE_IDLE_SECONDS
+            settings = settings.model_copy(
+                update={"worker_slots": 1, "worker_most_slots": 1, "worker_idle_seconds": idle, "pool_minimum": 0}
+            )
+        self._once = once
+        self._ran_once = asyncio.Event()
         self._settings = settings
         self._roles = tuple(roles)
         self._handlers = handlers
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._loop = uvloop.new_event_loop()
         self._ready = threading.Event()
+        self._leaves = False
         self._serving: asyncio.Task[None]
         self._runner: StepRunner
         self._keeper: LeaseKeeper
@@ -140,11 +158,33 @@ class Worker:
             await self._keeper.start()
             self._ready.set()
             _log.info("worker_started", worker_id=self.id, roles=self._roles, slots=self._settings.worker_slots)
-            await asyncio.Event().wait()  # until cancelled
+            await self._until_it_may_leave()
+            self._doorbells.stop()
+            await asyncio.Event().wait()  # until the main thread has seen the last answer and cancels
         finally:
             await self._keeper.close()
             await self._runner.close()
             await engine.dispose()
+
+    async def _until_it_may_leave(self) -> None:
+        """Until this worker was told to drain, ran its one step, or was idle for long enough and is not needed."""
+        idle = self._settings.worker_idle_seconds
+        look_seconds = _LOOK_SECONDS if idle is None else min(_LOOK_SECONDS, idle / 4)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(look_seconds):
+                    await self._keeper.told_to_leave.wait()
+            reason = None
+            if self._keeper.told_to_leave.is_set():
+                reason = "told"
+            elif self._once and self._ran_once.is_set():
+                reason = "ran its step"
+            elif idle is not None and self._keeper.idle_seconds >= idle and not self._keeper.draining:
+                reason = "idle" if await self._keeper.may_leave(self._settings.pool_minimum) else None
+            if reason is not None:
+                _log.info("worker_drains", reason=reason, running=len(self._keeper.leases))
+                self._keeper.drain()
+                return
 
     def _devices(self) -> tuple[int, ...]:
         """The GPUs that trainings of this worker lease; other roles use none."""
@@ -152,7 +192,12 @@ class Worker:
 
     def _answer_doorbell(self, step_id: str, dispatch_no: int) -> None:
         """In a pool thread: hand the doorbell to the loop and wait until the step is done with."""
-        asyncio.run_coroutine_threadsafe(self._runner.answer(step_id, dispatch_no), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._answer(step_id, dispatch_no), self._loop).result()
+
+    async def _answer(self, step_id: str, dispatch_no: int) -> None:
+        if await self._runner.answer(step_id, dispatch_no) and self._once:
+            self._keeper.drain()  # at once: the next doorbell is another's
+            self._ran_once.set()
 
     def _capacity_changed(self, steps: int) -> None:
         self._keeper.set_slots(steps)
@@ -165,8 +210,9 @@ class Worker:
 
     def _drain(self) -> None:
         """Ask running steps to end: rows under way may finish, a whole step may come to its end, within the grace."""
-        if self._keeper.draining:
+        if self._leaves:
             return
+        self._leaves = True
         _log.info("worker_leaves", running=len(self._keeper.leases))
         self._keeper.drain()
         for lease in self._keeper.leases:
@@ -183,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="ROLE=MODULE",
         help="take a role's HANDLERS from another module than services.ROLE.handlers",
     )
+    parser.add_argument("--once", action="store_true", help="run one step, then leave with exit status 0")
     given = parser.parse_args(arguments)
     keep_pandas_out()
     share_one_heap()
@@ -199,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(str(error))
         if any(isinstance(handler, RowStageHandler) for handler in handlers.values()):
             load_providers(settings.providers_file)  # else every job would be refused for it, one after the other
-        Worker(settings, roles, handlers).run()
+        Worker(settings, roles, handlers, once=given.once).run()
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

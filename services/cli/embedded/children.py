@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,18 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Child:
-    """One process of the product, `python -m <module> …`. `ensure` starts it again after a crash, with growing pauses."""
+    """One process of the product, `python -m <module> …`. `ensure` starts it again after a crash, with growing pauses; one that
+    `may_leave` and ended with 0 stays away until `start_stopped`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], state: StateFolder) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        state: StateFolder,
+        *,
+        may_leave: bool = False,
+    ) -> None:
         self.name = name
         self.log = state.logs / f"{name}.log"
         self.restarts = 0
@@ -30,6 +40,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._not_before = 0.0
+        self._may_leave = may_leave
+        self._starting = threading.Lock()
+        """Two threads start a process: the supervisor's, and the one that answers the autoscaler."""
 
     @property
     def pid(self) -> int | None:
@@ -48,12 +61,38 @@ class Child:
         self._started = time.monotonic()
         remember(self._pid_file, self._process.pid)
 
+    @property
+    def exit_status(self) -> int | None:
+        """Of the last run; None while it runs and before the first one."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def waits_for_restart(self) -> bool:
+        """It crashed, and `ensure` will start it again."""
+        return self.exit_status is not None and not self._left
+
+    @property
+    def _left(self) -> bool:
+        return self._may_leave and (self._process is None or self._process.poll() == 0)
+
+    def start_stopped(self) -> bool:
+        """Start it where it has never run or has left; False where it runs, or crashed and is started again anyway."""
+        with self._starting:
+            if not self._left:
+                return False
+            self.start()
+            return True
+
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def ensure(self) -> int | None:
         """Start it again if it ended and its pause is over; returns the exit code that was seen, if any."""
-        if self.alive() or self._process is None:
+        with self._starting:
+            return self._ensure()
+
+    def _ensure(self) -> int | None:
+        if self.alive() or self._process is None or self._left:
             return None
         now = time.monotonic()
         if self._not_before == 0.0:
@@ -70,15 +109,20 @@ class Child:
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM, wait, then SIGKILL for the whole group."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(grace_seconds)
-            _kill_group(self._process.pid)
-            self._process.wait()
-            self._process = None
+        with self._starting:
+            self._stop(grace_seconds)
         self._pid_file.unlink(missing_ok=True)
+
+    def _stop(self, grace_seconds: float) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_seconds)
+        _kill_group(self._process.pid)
+        self._process.wait()
+        self._process = None
 
     def log_end(self, characters: int = 1500) -> str:
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""

@@ -10,13 +10,17 @@ from contextlib import contextmanager
 import httpx2
 
 from services.cli.embedded.children import Child, end_leftovers, remember
+from services.cli.embedded.engine import ProcessEngine
 from services.cli.embedded.postgres import EmbeddedPostgres
 from services.cli.embedded.redis import EmbeddedRedis
 from services.cli.embedded.state import StateFolder, SystemRecord
 from shared.domain.errors import MultifacetError
+from shared.settings import Settings
 
 _START_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 20.0
+_IDLE_SECONDS = 60
+"""After which a worker beyond those that are always there leaves."""
 _MODEL_SERVER_PLACES = 3
 _MODEL_SERVER_STOP_SECONDS = 10
 """Below the launcher's own grace, so that no server outlives it."""
@@ -32,12 +36,16 @@ class EmbeddedSystem:
         host: str = "127.0.0.1",
         port: int | None = None,
         workers: int = 1,
+        most_workers: int | None = None,
         tell: Callable[[str], None] = print,
     ) -> None:
+        """`workers` are always there; up to `most_workers` (default: no more) are started while steps wait."""
         self._state = state
         self._host = host
         self._port = port or free_port(host)
         self._workers = workers
+        self._most_workers = max(workers, most_workers or 0)
+        self._engine: ProcessEngine | None = None
         self._tell = tell
         self._postgres = EmbeddedPostgres(state.root / "postgres", state.logs / "postgres.log")
         self._redis = EmbeddedRedis(free_port(), state.logs / "redis.log")
@@ -90,19 +98,50 @@ class EmbeddedSystem:
             "--cache", str(self._state.root / "inference"), "--places", str(_MODEL_SERVER_PLACES),
             "--stop-seconds", str(_MODEL_SERVER_STOP_SECONDS),
         ]  # fmt: skip
-        for number in range(self._workers):
-            name = "worker" if self._workers == 1 else f"worker-{number}"
-            commands[name] = ["shared.stages.worker", "--roles", "all"]
-        self._tell(f"starting {', '.join(commands)}")
+        self._tell(f"starting {', '.join(commands)} and {self._workers_told()}")
         for name, arguments in commands.items():
             child = Child(name, arguments, environment, self._state)
             self.children.append(child)
             child.start()
+        self._start_workers(environment)
         self._await_http("simulator", f"http://127.0.0.1:{self._simulator_port}/health")
         self._await_http("api", f"{self.api_url}/health/ready")
         self._state.write_record(
             SystemRecord(os.getpid(), self.api_url, self._postgres.url(), self._redis.url, self.simulator_url)
         )
+
+    def _start_workers(self, environment: dict[str, str]) -> None:
+        scales = self._most_workers > self._workers
+        more = {"MULTIFACET_WORKER_IDLE_SECONDS": str(_IDLE_SECONDS), "MULTIFACET_POOL_MINIMUM": str(self._workers)}
+        workers = [
+            Child(
+                "worker" if self._most_workers == 1 else f"worker-{number}",
+                ["shared.stages.worker", "--roles", "all"],
+                {**environment, **(more if scales else {})},
+                self._state,
+                may_leave=scales,
+            )
+            for number in range(self._most_workers)
+        ]
+        for worker in workers[: self._workers]:
+            worker.start()
+        self.children.extend(workers)
+        if scales:
+            labels = {
+                "multifacet.roles": "all",
+                "multifacet.minimum": str(self._workers),
+                "multifacet.steps": str(Settings().worker_most_slots),
+            }
+            self._engine = ProcessEngine(workers, labels)
+            told = {**environment, "MULTIFACET_DOCKER_URL": self._engine.url}
+            autoscaler = Child("autoscaler", ["services.autoscaler"], told, self._state)
+            self.children.append(autoscaler)
+            autoscaler.start()
+
+    def _workers_told(self) -> str:
+        if self._most_workers == self._workers:
+            return "a worker" if self._workers == 1 else f"{self._workers} workers"
+        return f"{self._workers} to {self._most_workers} workers"
 
     def supervise(self) -> None:
         """Start what crashed again, and say so."""
@@ -117,6 +156,9 @@ class EmbeddedSystem:
 
     def stop(self) -> None:
         """Services first, then Redis and PostgreSQL."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
         for child in reversed(self.children):
             child.stop(_STOP_GRACE_SECONDS)
         self.children = []
@@ -144,11 +186,16 @@ class EmbeddedSystem:
 
 @contextmanager
 def running_system(
-    state: StateFolder, *, port: int | None = None, workers: int = 1, tell: Callable[[str], None] = print
+    state: StateFolder,
+    *,
+    port: int | None = None,
+    workers: int = 1,
+    most_workers: int | None = None,
+    tell: Callable[[str], None] = print,
 ) -> Iterator[EmbeddedSystem]:
     """A started system over a locked state folder; stopped at the end, also after an error or an interrupt."""
     with state.locked():
-        system = EmbeddedSystem(state, port=port, workers=workers, tell=tell)
+        system = EmbeddedSystem(state, port=port, workers=workers, most_workers=most_workers, tell=tell)
         try:
             system.start()
             yield system

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.metadata.engine import WAKE_CHANNEL
+from shared.metadata.engine import STOP_CHANNEL, WAKE_CHANNEL
 
 
 class LiveWorker(msgspec.Struct, frozen=True):
@@ -66,6 +66,44 @@ class WorkerRepository:
             },
         )
         return bool(told.scalar_one())
+
+    async def leave_idle(self, worker_id: str, roles: Sequence[str], minimum: int) -> bool:
+        """Take a worker that does nothing off the list of those who get steps, unless steps wait for its roles or only `minimum`
+        workers of exactly these roles live. Returns whether it leaves."""
+        # One after the other: else the last two would both see the other stay.
+        await self._session.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('leave idle', 0))"))
+        left = await self._session.execute(
+            sa.text(
+                """
+                UPDATE worker SET draining = true
+                WHERE id = :id AND NOT draining
+                    AND NOT EXISTS (SELECT 1 FROM pool_demand WHERE pool = ANY(:roles) AND ready > 0)
+                    AND (SELECT count(*) FROM worker AS alive WHERE NOT alive.draining
+                         AND alive.heartbeat_at > now() - make_interval(secs => alive.lease_seconds)
+                         AND alive.roles @> CAST(:roles AS text[]) AND alive.roles <@ CAST(:roles AS text[])) > :minimum
+                RETURNING id
+                """
+            ),
+            {"id": worker_id, "roles": list(roles), "minimum": minimum},
+        )
+        return left.scalar_one_or_none() is not None
+
+    async def request_drain(self, roles: Sequence[str] | None = None, worker_id: str | None = None) -> list[str]:
+        """Ask workers to finish what they run and to leave: the one named, or all that serve any of `roles`. Returns their ids;
+        those that leave already are not among them."""
+        told = await self._session.execute(
+            sa.text(
+                """
+                UPDATE worker SET drain_requested = true
+                WHERE (CAST(:id AS text) IS NULL OR id = :id)
+                    AND (CAST(:roles AS text[]) IS NULL OR roles && CAST(:roles AS text[]))
+                    AND NOT draining AND heartbeat_at > now() - make_interval(secs => lease_seconds)
+                RETURNING id, pg_notify(:channel, id) AS told
+                """
+            ),
+            {"id": worker_id, "roles": None if roles is None else list(roles), "channel": STOP_CHANNEL},
+        )
+        return sorted(row.id for row in told)
 
     async def remove(self, worker_id: str) -> None:
         await self._session.execute(sa.text("DELETE FROM worker WHERE id = :id"), {"id": worker_id})

@@ -1,0 +1,1 @@
+"""Starts worker containers where steps wait for them; workers leave by themselves."""

@@ -1,0 +1,113 @@
+"""The loop: read the demand, look at the containers, start what is missing, write down what was done and why.
+
+It only ever starts. Scale-in is the workers' own: who is idle for MULTIFACET_WORKER_IDLE_SECONDS, or was told to drain, finishes
+its step and leaves with exit status 0, so no decision here can lose work.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from services.autoscaler.breaker import StartBreaker
+from services.autoscaler.engine import DockerEngine, EngineUnreachable
+from services.autoscaler.groups import Group, grouped
+from shared.domain.errors import InputRefused
+from shared.domain.pools import PoolDemand, desired_workers, within_free_gpus
+from shared.metadata.repositories.pools import GroupRow, PoolRepository
+from shared.settings import Settings
+from shared.telemetry.logs import error_place
+
+_log = structlog.get_logger(__name__)
+
+
+class Autoscaler:
+    """One autoscaler; a second one does no harm, because starting what runs is no error, and the demand is the same."""
+
+    def __init__(self, settings: Settings, sessions: async_sessionmaker[AsyncSession], engine: DockerEngine) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._engine = engine
+        self._breakers: dict[str, StartBreaker] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Leave after the round under way."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Rounds until `stop`; whatever is away is waited for."""
+        while not self._stopping.is_set():
+            try:
+                await self.round()
+            except (EngineUnreachable, InputRefused) as error:
+                _log.warning("round_failed", reason=str(error))
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("round_failed", error=error_place(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.autoscaler_seconds):
+                    await self._stopping.wait()
+
+    async def round(self) -> list[GroupRow]:
+        """One look: start what is missing; returns what was written down. Raises EngineUnreachable, and InputRefused for a label
+        that cannot be read."""
+        groups = grouped(await self._engine.containers())
+        async with self._sessions() as session:
+            repository = PoolRepository(session)
+            demand = await repository.demand()
+            free = {host: await repository.free_gpus(host) for host in {g.gpu_host for g in groups} if host is not None}
+        rows = [await self._scale(group, demand, free.get(group.gpu_host or "")) for group in groups]
+        async with self._sessions() as session, session.begin():
+            await PoolRepository(session).save_groups(rows)
+        return rows
+
+    async def _scale(self, group: Group, demand: list[PoolDemand], free_gpus: int | None) -> GroupRow:
+        now = time.monotonic()
+        breaker = self._breakers.setdefault(group.name, StartBreaker())
+        breaker.watch(group.containers, now)
+        wanted = desired_workers(
+            demand,
+            group.roles,
+            steps_per_worker=group.steps_per_worker,
+            minimum=group.minimum,
+            maximum=group.maximum,
+        )
+        desired = within_free_gpus(wanted, group.running, free_gpus, gpus_per_worker=1)
+        detail = "" if desired == wanted else f"no GPU of {group.gpu_host} is free for more"
+        missing = desired - group.running
+        started = 0
+        if missing > 0 and not breaker.paused(now):
+            for container in breaker.order(group.containers)[:missing]:
+                started += await self._start(group, container.id, breaker, now)
+                if breaker.paused(now):
+                    break
+        if breaker.paused(now):
+            detail = (
+                f"{breaker.failures} starts in a row failed; nothing is started for {breaker.paused_until - now:.0f} s: look at "
+                "the containers' logs"
+            )
+        return GroupRow(
+            name=group.name,
+            roles=group.roles,
+            minimum=group.minimum,
+            maximum=group.maximum,
+            desired=desired,
+            running=group.running + started,
+            failures=breaker.failures,
+            paused_seconds=max(0.0, breaker.paused_until - now) if breaker.paused(now) else None,
+            detail=detail,
+        )
+
+    async def _start(self, group: Group, container_id: str, breaker: StartBreaker, now: float) -> bool:
+        try:
+            await self._engine.start(container_id)
+        except EngineUnreachable as error:
+            _log.warning("start_failed", group=group.name, container=container_id[:12], reason=str(error))
+            breaker.failed(container_id, now)
+            return False
+        _log.info("worker_started", group=group.name, container=container_id[:12])
+        breaker.started(container_id, now)
+        return True

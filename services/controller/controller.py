@@ -29,6 +29,7 @@ from shared.artifacts import open_store
 from shared.metadata.engine import WAKE_CHANNEL, connect, create_engine, session_factory
 from shared.queue.doorbell import DoorbellPublisher
 from shared.settings import Settings
+from shared.telemetry import heartbeat
 from shared.telemetry.logs import error_place
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +94,7 @@ class Controller:
     async def _lead(self, connection: psycopg.AsyncConnection) -> None:
         """Hold the lock on `connection` and work while it lives; the same connection hears the wake-ups."""
         while not await self._take_lock(connection):
+            heartbeat.beat(self._settings.health_file)  # who waits to lead is well too
             await self._pause(self._settings.controller_tick_seconds)
             if self._stopping.is_set():
                 return
@@ -105,6 +107,7 @@ class Controller:
             while not self._stopping.is_set():
                 await self._round(state)
                 await self._wait(connection)
+                heartbeat.beat(self._settings.health_file)  # here the database has just answered
         finally:
             await asyncio.to_thread(publisher.close)
             await engine.dispose()

@@ -21,6 +21,7 @@ from shared.metadata.repositories.steps import Claim, StepRepository
 from shared.metadata.repositories.workers import WorkerRepository
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings
+from shared.telemetry import heartbeat
 
 _log = structlog.get_logger(__name__)
 
@@ -113,6 +114,7 @@ class LeaseKeeper:
         while True:
             try:
                 await self._beat_worker()
+                heartbeat.beat(self._settings.health_file)
                 break
             except Exception as error:  # noqa: BLE001  a database that is not up yet is waited for
                 _log.warning("worker_not_registered", error=type(error).__name__)
@@ -161,6 +163,7 @@ class LeaseKeeper:
                     if asked or started - worker_at >= interval * 0.9:
                         await self._beat_worker()
                         worker_at = started
+                heartbeat.beat(self._settings.health_file)
             except Exception as error:  # noqa: BLE001  whatever failed, the clock below decides
                 _log.warning("heartbeat_failed", error=type(error).__name__)
             self._give_up(time.monotonic())

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         default=600.0, description="a model server that cannot report for so long gives its GPUs up"
     )
 
+    health_file: Path | None = Field(
+        default=None, description="file that the process touches while its work goes on; see shared.telemetry.healthy"
+    )
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
 

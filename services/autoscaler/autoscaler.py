@@ -19,6 +19,7 @@ from shared.domain.errors import InputRefused
 from shared.domain.pools import PoolDemand, desired_workers, within_free_gpus
 from shared.metadata.repositories.pools import GroupRow, PoolRepository
 from shared.settings import Settings
+from shared.telemetry import heartbeat
 from shared.telemetry.logs import error_place
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class Autoscaler:
         while not self._stopping.is_set():
             try:
                 await self.round()
+                heartbeat.beat(self._settings.health_file)
             except (EngineUnreachable, InputRefused) as error:
                 _log.warning("round_failed", reason=str(error))
             except (SQLAlchemyError, OSError) as error:

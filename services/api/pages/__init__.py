@@ -14,6 +14,7 @@ from services.api.pages.explorer import router as explorer_router
 from services.api.pages.jobs import router as jobs_router
 from services.api.pages.models import router as models_router
 from services.api.pages.new_job import router as new_job_router
+from services.api.pages.pools import router as pools_router
 from services.api.pages.profiles import router as profiles_router
 from services.api.pages.rendering import LoginNeeded, home_of
 from services.api.pages.session import router as session_router
@@ -36,6 +37,7 @@ def mount_pages(app: FastAPI) -> None:
         benches_router,
         evaluations_router,
         annotations_router,
+        pools_router,
         try_router,
     ):
         app.include_router(router, include_in_schema=False)

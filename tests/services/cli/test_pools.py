@@ -1,6 +1,6 @@
 """Workers in the terminal, over an api that answers what a test says."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -29,7 +29,7 @@ ANSWER: dict[str, Any] = {
 
 class _Client:
     answer: dict[str, Any] = ANSWER
-    sent: list[tuple[str, Any]] = []
+    sent: ClassVar[list[tuple[str, Any]]] = []
 
     def get(self, path: str) -> Any:
         assert path == "/v1/pools"

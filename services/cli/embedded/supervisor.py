@@ -17,7 +17,7 @@ from services.cli.embedded.state import StateFolder, SystemRecord
 from shared.domain.errors import MultifacetError
 from shared.settings import Settings
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _STOP_GRACE_SECONDS = 20.0
 _IDLE_SECONDS = 60
 """After which a worker beyond those that are always there leaves."""

@@ -65,7 +65,9 @@ def scaler_values(database_url: str, given_password: str, namespace: str, *, tri
     parts = urllib.parse.urlsplit(database_url)
     name = parts.path.lstrip("/")
     if not parts.hostname or not name:
-        raise ValueError("MULTIFACET_DATABASE_URL names no host or no database; give postgresql+psycopg://…@host:port/database")
+        raise ValueError(
+            "MULTIFACET_DATABASE_URL names no host or no database; give postgresql+psycopg://…@host:port/database"
+        )
     asked = dict(urllib.parse.parse_qsl(parts.query)).get("sslmode")
     return {
         "host": f"{parts.hostname}.{namespace}.svc" if trial else parts.hostname,
@@ -123,7 +125,7 @@ def objects(values: Mapping[str, str], namespace: str, provider_keys: Sequence[s
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Write the Secrets of a cluster as JSON, for `kubectl create -f -`.",
-        epilog=f"Reads from the environment, unless it is a trial: {', '.join(GIVEN)}; and where set: {', '.join(OPTIONAL.values())}",
+        epilog=f"From the environment, unless it is a trial: {', '.join(GIVEN)}; where set: {', '.join(OPTIONAL.values())}.",
     )
     parser.add_argument("--namespace", default="multifacet")
     parser.add_argument("--trial", action="store_true", help="for overlays/trial: everything at random")

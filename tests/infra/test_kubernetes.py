@@ -1,7 +1,7 @@
 """The cluster's objects: rendered by kustomize, held against the schemas of Kubernetes and KEDA, and against our own code.
 
-No cluster is needed. What is checked here is what would otherwise be found out by an operator: a field that does not exist, a name
-that leads nowhere, a variable or a command that the code does not know.
+No cluster is needed. What is checked here is what an operator would otherwise find out: a field that does not exist, a name that
+leads nowhere, a variable or a command that the code does not know.
 """
 
 import argparse
@@ -163,7 +163,9 @@ def test_every_selector_takes_what_it_is_meant_for(folder: str) -> None:
 def test_whatever_runs_all_the_time_has_a_disruption_budget(folder: str) -> None:
     objects = rendered(folder)
     long_lived = [pods for pods in pods_of(objects) if pods.owner["kind"] in {"Deployment", "StatefulSet"}]
-    kept = {pods.owner["metadata"]["name"] for pods in long_lived if pods.labels.get("multifacet.kind") != "trial-server"}
+    kept = {
+        pods.owner["metadata"]["name"] for pods in long_lived if pods.labels.get("multifacet.kind") != "trial-server"
+    }
     assert kept == {budget["metadata"]["name"] for budget in of_kind(objects, "PodDisruptionBudget")}
 
 
@@ -176,10 +178,14 @@ def test_what_is_applied_first_needs_nothing_that_comes_later(folder: str) -> No
         assert ("ServiceAccount", pods.spec["serviceAccountName"]) in there
         for source in pods.container.get("envFrom", []):
             assert ("ConfigMap", source["configMapRef"]["name"]) in there
-    selected = {p["metadata"]["name"] for p in of_kind(rendered(folder), "NetworkPolicy") if any(
-        pods.labels.get("multifacet.network/core") and matches(p["spec"]["podSelector"], pods.labels)
-        for pods in pods_of(first)
-    )}
+    selected = {
+        p["metadata"]["name"]
+        for p in of_kind(rendered(folder), "NetworkPolicy")
+        if any(
+            pods.labels.get("multifacet.network/core") and matches(p["spec"]["podSelector"], pods.labels)
+            for pods in pods_of(first)
+        )
+    }
     assert {("NetworkPolicy", name) for name in selected} <= there
 
 
@@ -213,7 +219,9 @@ def test_the_settings_of_every_pod_can_be_used(folder: str, monkeypatch: pytest.
         settings = Settings()
         if pods.labels.get("multifacet.network/core"):
             assert settings.artifact_store == "s3"
-            assert settings.s3_endpoint != Settings.model_fields["s3_endpoint"].default, "the overlay says where the store is"
+            assert settings.s3_endpoint != Settings.model_fields["s3_endpoint"].default, (
+                "the overlay says where the store is"
+            )
         monkeypatch.undo()
 
 
@@ -268,7 +276,12 @@ def test_every_command_is_one_that_the_code_knows(monkeypatch: pytest.MonkeyPatc
             if run[:2] == ["python", "-m"]:
                 assert importlib.util.find_spec(run[2])
                 assert float(run[3]) > 0
-    assert {"multifacet migrate", "multifacet make-bucket", "python -m services.api", "python -m services.controller"} <= seen
+    assert {
+        "multifacet migrate",
+        "multifacet make-bucket",
+        "python -m services.api",
+        "python -m services.controller",
+    } <= seen
 
 
 def _parsed_by_the_command_line(arguments: list[str]) -> dict[str, Any]:
@@ -282,7 +295,9 @@ def _parsed_by_the_command_line(arguments: list[str]) -> dict[str, Any]:
 
 
 def _parsed_by_a_module(module: str, arguments: list[str], pods: Pods) -> None:
-    filled = [text.replace("$(POD_NAME)", "model-server-0").replace("$(POD_NAMESPACE)", "multifacet") for text in arguments]
+    filled = [
+        text.replace("$(POD_NAME)", "model-server-0").replace("$(POD_NAMESPACE)", "multifacet") for text in arguments
+    ]
     if module == "services.inference.launcher":
         (url,) = [one["value"] for one in pods.container["env"] if one["name"] == "MULTIFACET_URL"]
         options = launcher.parse_options(["--api", url, *filled])
@@ -313,9 +328,13 @@ def test_probes_of_the_api_ask_routes_that_exist() -> None:
 def test_times_fit_each_other() -> None:
     for folder, pods in all_pods():
         values = pods.values(rendered(folder))
-        grace = float(values.get("MULTIFACET_CANCEL_GRACE_SECONDS", Settings.model_fields["cancel_grace_seconds"].default))
+        grace = float(
+            values.get("MULTIFACET_CANCEL_GRACE_SECONDS", Settings.model_fields["cancel_grace_seconds"].default)
+        )
         if "worker" in pods.command:
-            assert pods.spec["terminationGracePeriodSeconds"] >= grace + 15, f"{pods.name} is killed while it puts work away"
+            assert pods.spec["terminationGracePeriodSeconds"] >= grace + 15, (
+                f"{pods.name} is killed while it puts work away"
+            )
         for probe in ("startupProbe", "livenessProbe"):
             run = pods.container.get(probe, {}).get("exec", {}).get("command", [])
             if "shared.telemetry.healthy" in run:
@@ -325,7 +344,9 @@ def test_times_fit_each_other() -> None:
             lease = Settings.model_fields["lease_seconds"].default
             assert float(values["MULTIFACET_WORKER_IDLE_SECONDS"]) > lease + 5, "a lost step comes back after a lease"
         elif "worker" in pods.command:
-            assert "MULTIFACET_WORKER_IDLE_SECONDS" not in values, "a Deployment would start again who leaves by himself"
+            assert "MULTIFACET_WORKER_IDLE_SECONDS" not in values, (
+                "a Deployment would start again who leaves by himself"
+            )
 
 
 # ---- rights --------------------------------------------------------------------------------------------------------

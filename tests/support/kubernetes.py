@@ -1,4 +1,4 @@
-"""What kustomize makes of infra/kubernetes, and how the objects of a cluster relate: pods, selectors, references, network policies."""
+"""What kustomize makes of infra/kubernetes, and how a cluster's objects relate: pods, selectors, references, network policies."""
 
 import ipaddress
 import json
@@ -29,18 +29,17 @@ _SECONDS = 120
 
 @lru_cache(maxsize=1)
 def renderer() -> tuple[list[str], str]:
-    """The command that renders a folder, and why there is none where it is empty. kustomize of version 5 or later is wanted: it is
-    within kubectl since 1.27."""
+    """The command that renders a folder, and why there is none where it is empty. Debian's kubectl is too old: components are
+    known since kustomize 4, and our patches are written for 5, which is within kubectl since 1.27."""
     if shutil.which("kustomize"):
         return ["kustomize", "build"], ""
     if not shutil.which("kubectl"):
         return [], "neither kubectl nor kustomize is installed"
-    told = subprocess.run(
-        ["kubectl", "version", "--client", "--output", "json"], capture_output=True, text=True, timeout=_SECONDS
-    )
-    found = json.loads(told.stdout or "{}").get("kustomizeVersion", "none")
-    if int(found.removeprefix("v").partition(".")[0] or 0) < _OLDEST_KUSTOMIZE if found != "none" else True:
-        return [], f"kubectl's kustomize is {found}; version {_OLDEST_KUSTOMIZE} is needed (kubectl 1.27)"
+    asked = ["kubectl", "version", "--client", "--output", "json"]
+    told = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=_SECONDS).stdout
+    version = json.loads(told or "{}").get("kustomizeVersion", "v0")
+    if int(version.removeprefix("v").partition(".")[0]) < _OLDEST_KUSTOMIZE:
+        return [], f"the kustomize within kubectl is {version}; {_OLDEST_KUSTOMIZE} or later is needed (kubectl 1.27)"
     return ["kubectl", "kustomize"], ""
 
 
@@ -217,7 +216,8 @@ class Peer:
 def allowed(objects: Sequence[Object], source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
     """Whether the NetworkPolicies let `source` open a connection to `port` of `target`: both ends must agree.
 
-    An end that no policy of that direction selects is open, as the API defines it. ipBlocks are for addresses outside the cluster.
+    An end that no policy of that direction selects is open, as the API defines it. An ipBlock is for addresses outside the
+    cluster.
     """
     policies = of_kind(objects, "NetworkPolicy")
     return _agrees(policies, source, target, port, protocol, "Egress") and _agrees(
@@ -225,9 +225,7 @@ def allowed(objects: Sequence[Object], source: Peer, target: Peer, port: int, pr
     )
 
 
-def _agrees(
-    policies: Sequence[Object], here: Peer, there: Peer, port: int, protocol: str, direction: str
-) -> bool:
+def _agrees(policies: Sequence[Object], here: Peer, there: Peer, port: int, protocol: str, direction: str) -> bool:
     if here.address or here.namespace != "multifacet":
         return True
     chosen = [
@@ -252,15 +250,11 @@ def _is_peer(peer: Object, end: Peer) -> bool:
             return False
         address = ipaddress.ip_address(end.address)
         inside = address in ipaddress.ip_network(peer["ipBlock"]["cidr"])
-        return inside and not any(
-            address in ipaddress.ip_network(cidr) for cidr in peer["ipBlock"].get("except", [])
-        )
+        return inside and not any(address in ipaddress.ip_network(cidr) for cidr in peer["ipBlock"].get("except", []))
     if end.address:
         return False
     if "namespaceSelector" in peer:
-        return matches(peer["namespaceSelector"], end.namespace_labels) and matches(
-            peer.get("podSelector"), end.labels
-        )
+        return matches(peer["namespaceSelector"], end.namespace_labels) and matches(peer.get("podSelector"), end.labels)
     return end.namespace == "multifacet" and matches(peer["podSelector"], end.labels)
 
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from psycopg.conninfo import conninfo_to_dict
 from sqlmodel import SQLModel
 
 from services.cli.embedded.postgres import EmbeddedPostgres
-from shared.metadata.engine import connect, create_engine, create_tables
+from shared.metadata.engine import connect, connection_string, create_engine, create_tables
 
 
 @pytest.fixture
@@ -48,3 +50,23 @@ async def test_errors_of_queries_do_not_quote_their_parameters(empty_url: str) -
 async def test_a_dedicated_connection_commits_by_itself(empty_url: str) -> None:
     async with await connect(empty_url) as connection:
         assert connection.autocommit
+
+
+@pytest.mark.parametrize("password", ["plain", "a b", "50%@home/:", "it's \\ back"])
+def test_a_password_of_any_characters_reaches_both_kinds_of_connections(password: str) -> None:
+    url = f"postgresql+psycopg://me:{quote(password, safe='')}@db:5433/multifacet?sslmode=require"
+    plain = conninfo_to_dict(connection_string(url))
+    assert plain == {
+        "host": "db",
+        "port": "5433",
+        "user": "me",
+        "password": password,
+        "dbname": "multifacet",
+        "sslmode": "require",
+    }
+    assert create_engine(url).url.password == password
+
+
+def test_a_folder_of_a_socket_stays_whole() -> None:
+    found = conninfo_to_dict(connection_string("postgresql+psycopg://postgres@/multifacet?host=/var/lib/a folder"))
+    assert (found["host"], found["user"]) == ("/var/lib/a folder", "postgres")

@@ -21,7 +21,10 @@ def plane(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Control
     plane = ControlPlane(postgres_url, redis_url, tmp_path, MULTIFACET_LEASE_SECONDS="20", TOY_ROW_SECONDS="0.2")
     yield plane
     plane.close()
+    # What a test left undone must not be done by the next one's workers.
     plane.rows("DELETE FROM worker RETURNING id")
+    plane.rows("UPDATE job SET state = 'cancelling' WHERE state IN ('queued', 'running') RETURNING id")
+    plane.rows("UPDATE step SET state = 'cancelled' WHERE state <> 'succeeded' RETURNING id")
 
 
 async def test_an_idle_worker_leaves_with_0_but_not_the_last_that_shall_stay(plane: ControlPlane) -> None:
@@ -41,7 +44,7 @@ async def test_an_idle_worker_leaves_with_0_but_not_the_last_that_shall_stay(pla
 
 async def test_a_worker_does_not_leave_while_steps_wait_for_it_and_leaves_after_them(plane: ControlPlane) -> None:
     controller = plane.start_controller()
-    job = await plane.submit(toy_spec("waits", 16, stop_after="augment"))
+    job = await plane.submit(toy_spec("waits", 16, stop_after="curate"))
     await plane.wait_for("SELECT count(*) = 1 FROM step WHERE job_id = %s AND state = 'ready'", job.id, seconds=60)
     plane.kill(controller)  # nobody rings for it any more
     worker = plane.start_worker(MULTIFACET_WORKER_IDLE_SECONDS="1")

@@ -1,7 +1,7 @@
 """The simulator with a journal: `python -m tests.chaos.recording_simulator JOURNAL …` (the rest as `services.simulator`).
 
-Each call that ended is a line `{"started", "ended", "digest", "class", "status"}` of JOURNAL, written before the answer's last byte
-is on its way: times by the machine's clock, `digest` stands for the exact body. A call whose client went away has status 499.
+Each call that ended is a line `{"started", "ended", "digest", "class", "status"}` of JOURNAL: times by the machine's clock,
+`digest` stands for the exact body. A call whose client went away has status 499.
 """
 
 import sys

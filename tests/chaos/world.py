@@ -18,6 +18,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -46,12 +47,15 @@ from shared.metadata.tables import Job, UploadedFile
 from shared.sources.bundled import bundled_file
 from tests.chaos.link import Link
 from tests.chaos.servers import Grounds, SimulatorServer, StoreServer
-from tests.support.control_plane import ROLES, toy_spec, toy_taxonomy
+from tests.support.control_plane import toy_spec, toy_taxonomy
 
 PROJECT = "default"
 BUCKET = "multifacet"
 WORLD_VARIABLE = "MULTIFACET_CHAOS_WORLD"
 """In the environment of every process that a world starts, and so of all their children."""
+
+WORKER_ROLES = "curation,augmentation,composition,generation,training"
+"""Roles that a collection and its trainings need."""
 
 Handlers = Literal["toy", "real"]
 
@@ -66,6 +70,8 @@ providers:
       simulator-small: {prompt_price: 0.1, completion_price: 0.3}
 """
 _STOP_SECONDS = 40.0
+_LAG_PROBE_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _LEASE_SECONDS = 3.0
 
 
@@ -106,6 +112,8 @@ class Expected(msgspec.Struct):
     spec: JobSpec
     compare: bool
     """Whether its rows must equal those of a run without faults."""
+    rows: int = 0
+    """Instructions of the uploaded file, 0 where there is none."""
 
 
 class World:
@@ -135,6 +143,9 @@ class World:
         self.interruptions: list[Interruption] = []
         self.marks: list[float] = []
         self.expected: dict[str, Expected] = {}
+        self.may_fail: set[str] = set()
+        """Logs of processes that a scenario lets end with another status than 0."""
+        self.api_url: str | None = None
         self.marker = grounds.marker
         """Stands in every instruction of `real_spec`, and must stand in no log."""
         token = self.random.randbytes
@@ -152,16 +163,29 @@ class World:
         self.simulator = SimulatorServer(self.folder, own, 0, plan or {})
         self._own = own
         self._extra = dict(environment or {})
-        self._files: dict[int, str] = {}
+        self.files: dict[int, str] = {}
+        """Rows of an uploaded file -> its id."""
+        self._database: psycopg.Connection[Any] | None = None
+        self._database_lock = threading.Lock()
+        self.lag_seconds = 0.0
+        """The longest that this machine let a thread wait which wanted to run: what it adds to any time that is promised."""
+        self._ended = threading.Event()
 
     # ---- life ----------------------------------------------------------------------------------------------------
     async def __aenter__(self) -> Self:
+        threading.Thread(target=self._probe_lag, name="lag", daemon=True).start()
         try:
             await asyncio.to_thread(self._start_servers)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self
+
+    def _probe_lag(self) -> None:
+        while not self._ended.is_set():
+            started = time.monotonic()
+            time.sleep(_LAG_PROBE_SECONDS)
+            self.lag_seconds = max(self.lag_seconds, time.monotonic() - started - _LAG_PROBE_SECONDS)
 
     def _start_servers(self) -> None:
         self.postgres.start()
@@ -216,7 +240,7 @@ class World:
             "MULTIFACET_LLM_CALL_DEADLINE_SECONDS": str(120 * self.pace),
             "MULTIFACET_LLM_CIRCUIT_OPEN_SECONDS": "2",
             "MULTIFACET_MAXIMUM_IN_FLIGHT": "16",
-            "MULTIFACET_LOG_LEVEL": "DEBUG",
+            "MULTIFACET_LOG_LEVEL": "DEBUG" if self.handlers == "real" else "INFO",
             "TOY_ROW_SECONDS": "0.1",
             **self._extra,
         }
@@ -227,6 +251,7 @@ class World:
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
+        self._ended.set()
         for process in self.living():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -234,6 +259,8 @@ class World:
             started.popen.wait(30)
         for link in self.links:
             link.close()
+        if self._database is not None:
+            self._database.close()
         self.redis.thaw()
         self.redis.kill()
         self.postgres.thaw()
@@ -248,9 +275,9 @@ class World:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.pid not in servers and process.environ().get(WORLD_VARIABLE) == self.name:
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        found.append(process)
+                ours = process.pid not in servers and process.environ().get(WORLD_VARIABLE) == self.name
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
         return found
 
     # ---- processes of the product --------------------------------------------------------------------------------
@@ -274,9 +301,10 @@ class World:
     def start_controller(self, **environment: str) -> Process:
         return self.start("controller", "services.controller", **environment)
 
-    def start_worker(self, roles: str = "all", *, prefix: tuple[str, ...] = (), **environment: str) -> Process:
-        wanted = ROLES if roles == "all" else roles.split(",")
-        handlers = [part for role in wanted for part in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")]
+    def start_worker(self, roles: str = WORKER_ROLES, *, prefix: tuple[str, ...] = (), **environment: str) -> Process:
+        handlers = [
+            part for role in roles.split(",") for part in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")
+        ]
         told = handlers if self.handlers == "toy" else []
         return self.start("worker", "shared.stages.worker", "--roles", roles, *told, prefix=prefix, **environment)
 
@@ -286,13 +314,13 @@ class World:
 
         port = free_port()
         process = self.start("api", "services.api", MULTIFACET_API_PORT=str(port), **environment)
-        self.api_url = f"http://127.0.0.1:{port}"
+        self.api_url = url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 60 * self.pace
         async with httpx2.AsyncClient() as client:
             while True:
                 with suppress(httpx2.HTTPError):
-                    if (await client.get(f"{self.api_url}/health/ready", timeout=5)).status_code == 200:
-                        return self.api_url
+                    if (await client.get(f"{url}/health/ready", timeout=5)).status_code == 200:
+                        return url
                 if not process.running or time.monotonic() > deadline:
                     raise RuntimeError(f"the api did not start:\n{process.log.read_text(errors='replace')[-2000:]}")
                 await asyncio.sleep(0.1)
@@ -300,7 +328,7 @@ class World:
     async def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """One request to the api with the planted key."""
         headers = {"Authorization": f"Bearer {self.secrets['MULTIFACET_BOOTSTRAP_KEY']}", **more.pop("headers", {})}
-        async with httpx2.AsyncClient(base_url=self.api_url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=self.api_url or "", timeout=30) as client:
             return await client.request(method, path, headers=headers, **more)
 
     def kill(self, process: Process) -> None:
@@ -339,24 +367,28 @@ class World:
             for process in self.processes
         }
 
+    def interrupted(self, at: float, until: float | None = None) -> None:
+        """Say that answers of that time may not have reached a worker: a link to the LLM was cut, a child was killed."""
+        self.interruptions.append(Interruption(at, time.time() if until is None else until))
+
     def mark(self) -> None:
         """The fault is over now: recovery counts from here to the next success of a step."""
         self.marks.append(time.time())
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
     def toy_spec(self, name: str = "toy", rows: int = 32, **more: Any) -> JobSpec:
-        """A job of toy handlers; its name tells them how to behave, see tests/support/toy_handlers."""
-        return toy_spec(name, rows, **more)
+        """A job of toy handlers up to its responses; its name tells them how to behave, see tests/support/toy_handlers."""
+        return toy_spec(name, rows, **{"stop_after": "respond", **more})
 
     async def real_spec(self, rows: int = 24, **more: Any) -> JobSpec:
         """A collection by the product's own handlers, from an uploaded file whose every instruction holds `marker`."""
-        if rows not in self._files:
-            self._files[rows] = await self._upload(rows)
+        if rows not in self.files:
+            self.files[rows] = await self._upload(rows)
         return JobSpec.model_validate(
             {
                 "name": "a collection",
                 "seed": 17,
-                "sources": [{"file": self._files[rows], "name": "chaos"}],
+                "sources": [{"file": self.files[rows], "name": "chaos"}],
                 "teacher": {"provider": "simulator", "model": "simulator-small"},
                 **more,
             }
@@ -380,7 +412,7 @@ class World:
                     key=key,
                     sha256=stored.sha256,
                     size=stored.size,
-                )  # fmt: skip
+                )
             )
         return file_id
 
@@ -389,7 +421,8 @@ class World:
         taxonomy = toy_taxonomy() if self.handlers == "toy" else default_taxonomy()
         async with self.sessions() as session, session.begin():
             job, _ = await JobRepository(session).submit(PROJECT, spec, taxonomy, teacher_is_simulator=True)
-        self.expected[job.id] = Expected(JobState(expect), spec, compare)
+        rows = next((rows for rows, name in self.files.items() if name == spec.sources[0].file), 0)
+        self.expected[job.id] = Expected(JobState(expect), spec, compare, rows)
         return job
 
     async def cancel(self, job_id: str) -> None:
@@ -411,7 +444,7 @@ class World:
                 return job
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{job_id} is still {job.state}\n{self.overview(job_id)}\n{self.logs()}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(2 * _POLL_SECONDS)
 
     async def until(self, query: str, *parameters: Any, seconds: float = 60) -> None:
         """Until the query's first value is true. Raises TimeoutError."""
@@ -419,7 +452,7 @@ class World:
         while not await asyncio.to_thread(self.value, query, *parameters):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true in {seconds} s: {query} {parameters}\n{self.logs()}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def until_running(self, job_id: str, queue: str) -> None:
         """Until a step of that queue (`augmentation`, `training`, …) runs."""
@@ -440,20 +473,30 @@ class World:
         while len(self.simulator.calls()) < calls:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(self.simulator.calls())} of {calls} calls in {seconds} s\n{self.logs()}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """What the database says, past the link."""
-        with psycopg.connect(connection_string(self.postgres.url()), autocommit=True, connect_timeout=5) as connection:
-            return connection.execute(query.encode(), parameters or None).fetchall()
+        """What the database says, past the link. May be called from any thread."""
+        return self._ask_database(query, parameters).fetchall()
+
+    def _ask_database(self, query: str, parameters: tuple[Any, ...]) -> psycopg.Cursor[Any]:
+        with self._database_lock:
+            if self._database is not None:
+                with suppress(psycopg.OperationalError):
+                    return self._database.execute(query.encode(), parameters or None)
+                self._database.close()  # the server was restarted since
+            self._database = psycopg.connect(
+                connection_string(self.postgres.url()), autocommit=True, connect_timeout=5, application_name="world"
+            )
+            return self._database.execute(query.encode(), parameters or None)
 
     def value(self, query: str, *parameters: Any) -> Any:
         rows = self.rows(query, *parameters)
         return rows[0][0] if rows else None
 
     def execute(self, statement: str, *parameters: Any) -> None:
-        with psycopg.connect(connection_string(self.postgres.url()), autocommit=True, connect_timeout=5) as connection:
-            connection.execute(statement.encode(), parameters or None)
+        """One statement, past the link."""
+        self._ask_database(statement, parameters)
 
     def overview(self, job_id: str) -> str:
         steps = self.rows(

@@ -7,6 +7,7 @@ from shared.artifacts.layout import part_name
 from shared.artifacts.tables import read_rows, write_rows
 from shared.domain.errors import InputRefused
 from shared.domain.identifiers import row_id_of
+from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind, shard_size
 from shared.domain.rows import ROW_SCHEMA_VERSION, InstructionRow
@@ -26,17 +27,23 @@ def curate(context: WholeContext) -> WholeResult:
         for second in range(600):
             context.progress(second, 600, "sleeping")
             time.sleep(0.1)
-    count = context.spec.curate.limit or 32
-    rows = [InstructionRow(row_id_of(f"{name} {n}"), f"instruction {n}", "toy", "toy", n) for n in range(count)]
-    size = 1 if name.startswith("many") else shard_size(count)
     outputs = []
-    for shard, start in enumerate(range(0, count, size)):
-        part = rows[start : start + size]
+    parts = curated(context.spec)
+    count = sum(map(len, parts))
+    for shard, part in enumerate(parts):
         path = context.output_folder / part_name(shard)
         write_rows(path, part)
         outputs.append(_table(path.name, path, len(part)))
-        context.progress(start, count, "writing")
+        context.progress(part[0].source_row, count, "writing")
     return WholeResult(tuple(outputs), Ledger(rows_in=count, rows_out=count), {"uploads": _uploads(context)})
+
+
+def curated(spec: JobSpec) -> list[list[InstructionRow]]:
+    """The rows that a job's curation makes, shard by shard."""
+    name, count = spec.name, spec.curate.limit or 32
+    rows = [InstructionRow(row_id_of(f"{name} {n}"), f"instruction {n}", "toy", "toy", n) for n in range(count)]
+    size = 1 if name.startswith("many") else shard_size(count)
+    return [rows[start : start + size] for start in range(0, count, size)]
 
 
 def assemble(context: WholeContext) -> WholeResult:

@@ -1,7 +1,7 @@
 """Leadership and the tick: one controller leads by an advisory lock and runs every duty once a tick or when woken.
 
 Each duty is safe to repeat and guarded by compare-and-sets, so a second leader (one that has not noticed yet that its
-connection is gone) does no harm.
+connection is gone) does no harm. The database takes the lock from a leader that says nothing for a lease.
 """
 
 import asyncio
@@ -41,6 +41,9 @@ _SHORTEST_PAUSE_SECONDS = 0.02
 """Between two rounds, so that a burst of wake-ups becomes one."""
 
 _RETRY_SECONDS = 1.0
+
+_SHORTEST_SILENCE_SECONDS = 5.0
+"""A leader that is only busy must not lose the lock."""
 
 Duty = Callable[[ControllerState], Awaitable[None]]
 
@@ -99,6 +102,11 @@ class Controller:
             if self._stopping.is_set():
                 return
         _log.info("controller_leads")
+        # A leader that is frozen keeps its connection, and with it the lock, for as long as its machine answers for it.
+        silence = max(
+            _SHORTEST_SILENCE_SECONDS, self._settings.lease_seconds, 5 * self._settings.controller_tick_seconds
+        )
+        await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (f"{silence * 1000:.0f}ms",))
         await connection.execute(f"LISTEN {WAKE_CHANNEL}")
         engine: AsyncEngine = create_engine(self._settings.database_url, application_name="multifacet-controller")
         publisher = DoorbellPublisher(self._settings.redis_url)

@@ -34,7 +34,9 @@ import psycopg
 from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from shared.artifacts.directory import DirectoryStore
 from shared.artifacts.layout import upload_key
+from shared.artifacts.protocol import ArtifactStore
 from shared.artifacts.s3 import S3Store
 from shared.domain.identifiers import new_id
 from shared.domain.jobs import JobSpec
@@ -42,7 +44,7 @@ from shared.domain.states import JOB_END_STATES, JobState
 from shared.domain.taxonomy import default_taxonomy
 from shared.metadata.engine import connection_string, session_factory
 from shared.metadata.repositories.files import FileRepository
-from shared.metadata.repositories.jobs import JobRepository
+from shared.metadata.repositories.jobs import JobConflict, JobRepository
 from shared.metadata.tables import Job, UploadedFile
 from shared.sources.bundled import bundled_file
 from tests.chaos.link import Link
@@ -108,8 +110,10 @@ class Interruption(msgspec.Struct, frozen=True):
 class Expected(msgspec.Struct):
     """How a submitted job is to end."""
 
-    state: JobState
-    spec: JobSpec
+    states: tuple[JobState, ...]
+    """One of these."""
+    spec: JobSpec | None
+    """None where the job was not submitted by the world; then its rows are compared with nothing."""
     compare: bool
     """Whether its rows must equal those of a run without faults."""
     rows: int = 0
@@ -198,10 +202,13 @@ class World:
         self.store_link = Link(("127.0.0.1", self.store_server.port), "store")
         self.llm_link = Link(("127.0.0.1", self.simulator.port), "llm")
         self.environment = self._environment()
-        self.engine = create_async_engine(self.postgres.url(), poolclass=NullPool)
+        self.database_url = self.postgres.url()
+        """Past the link, as all here."""
+        self.engine = create_async_engine(self.database_url, poolclass=NullPool)
         self.sessions = session_factory(self.engine)
-        self.store = S3Store(f"127.0.0.1:{self.store_server.port}", "planted", "past the link", BUCKET)
-        """Past the link."""
+        self.objects = self.store_server.objects
+        """Folder of the store's objects."""
+        self.store: ArtifactStore = S3Store(f"127.0.0.1:{self.store_server.port}", "planted", "past the link", BUCKET)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -281,12 +288,12 @@ class World:
         return found
 
     # ---- processes of the product --------------------------------------------------------------------------------
-    def start(self, name: str, *arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> Process:
-        """`python -m ARGUMENTS` with the world's settings; `prefix` stands before it, such as a program that shifts clocks."""
+    def start(self, name: str, *arguments: str, **environment: str) -> Process:
+        """`python -m ARGUMENTS` with the world's settings."""
         log = self.folder / f"{name}-{len(self.processes)}.log"
         with log.open("wb") as sink:
             popen = subprocess.Popen(
-                [*prefix, sys.executable, "-m", *arguments],
+                [sys.executable, "-m", *arguments],
                 env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -301,12 +308,15 @@ class World:
     def start_controller(self, **environment: str) -> Process:
         return self.start("controller", "services.controller", **environment)
 
-    def start_worker(self, roles: str = WORKER_ROLES, *, prefix: tuple[str, ...] = (), **environment: str) -> Process:
+    def worker_arguments(self, roles: str) -> tuple[str, ...]:
+        """Module and arguments of a worker with the world's handlers."""
         handlers = [
             part for role in roles.split(",") for part in ("--handlers", f"{role}=tests.support.toy_handlers.{role}")
         ]
-        told = handlers if self.handlers == "toy" else []
-        return self.start("worker", "shared.stages.worker", "--roles", roles, *told, prefix=prefix, **environment)
+        return ("shared.stages.worker", "--roles", roles, *(handlers if self.handlers == "toy" else ()))
+
+    def start_worker(self, roles: str = WORKER_ROLES, **environment: str) -> Process:
+        return self.start("worker", *self.worker_arguments(roles), **environment)
 
     async def start_api(self, **environment: str) -> str:
         """Start an api and wait until it is ready; its address. Ask it with `ask`."""
@@ -417,17 +427,44 @@ class World:
         return file_id
 
     async def submit(self, spec: JobSpec, *, expect: str = "succeeded", compare: bool = True) -> Job:
-        """Submit a job that must end as `expect`; its rows must equal those of a run without faults if `compare`."""
+        """Submit a job that must end as `expect` (or as one of several, `a|b`); its rows must equal those of a run without faults
+        if `compare`."""
         taxonomy = toy_taxonomy() if self.handlers == "toy" else default_taxonomy()
         async with self.sessions() as session, session.begin():
             job, _ = await JobRepository(session).submit(PROJECT, spec, taxonomy, teacher_is_simulator=True)
-        rows = next((rows for rows, name in self.files.items() if name == spec.sources[0].file), 0)
-        self.expected[job.id] = Expected(JobState(expect), spec, compare, rows)
+        file = spec.sources[0].file if spec.sources else None
+        rows = next((rows for rows, name in self.files.items() if name == file), 0)
+        self.expected[job.id] = Expected(tuple(map(JobState, expect.split("|"))), spec, compare, rows)
         return job
+
+    def expect(self, job_id: str, states: str = "succeeded") -> None:
+        """A job that somebody else submitted must end as one of `states`."""
+        self.expected[job_id] = Expected(tuple(map(JobState, states.split("|"))), None, False)
+
+    async def upload_training(self, name: str, training: Mapping[str, Any]) -> JobSpec:
+        """A job that only trains, on an uploaded file that the toy never opens."""
+        file_id = await self._upload(1)
+        return JobSpec.model_validate({"name": name, "train": [{**training, "data": {"file": file_id}}]})
+
+    def adopt(self, database_url: str, objects: Path) -> None:
+        """Look at another database and at a directory store from now on: those of a system that a scenario started."""
+        self.database_url = database_url
+        self.objects = objects
+        self.store = DirectoryStore(objects)
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        self.engine = create_async_engine(database_url, poolclass=NullPool)
+        self.sessions = session_factory(self.engine)
 
     async def cancel(self, job_id: str) -> None:
         async with self.sessions() as session, session.begin():
             await JobRepository(session).request_cancel(PROJECT, job_id)
+
+    async def try_cancel(self, job_id: str) -> None:
+        """Cancel a job that may just have ended."""
+        with suppress(JobConflict):
+            await self.cancel(job_id)
 
     async def job(self, job_id: str) -> Job:
         async with self.sessions() as session:
@@ -486,7 +523,7 @@ class World:
                     return self._database.execute(query.encode(), parameters or None)
                 self._database.close()  # the server was restarted since
             self._database = psycopg.connect(
-                connection_string(self.postgres.url()), autocommit=True, connect_timeout=5, application_name="world"
+                connection_string(self.database_url), autocommit=True, connect_timeout=5, application_name="world"
             )
             return self._database.execute(query.encode(), parameters or None)
 
@@ -510,5 +547,5 @@ class World:
         """The ends of all logs."""
         return "\n".join(
             f"--- {path.name}\n{path.read_text(errors='replace')[-characters:]}"
-            for path in sorted(self.folder.glob("*.log"))
+            for path in sorted(self.folder.rglob("*.log"))
         )

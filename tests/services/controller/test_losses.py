@@ -94,3 +94,18 @@ async def test_a_second_controller_waits_and_takes_over(plane: ControlPlane) -> 
     job = await plane.submit(toy_spec("after the change"))
     await plane.wait_for("SELECT count(*) = 3 FROM step WHERE job_id = %s", job.id, seconds=60)
     assert second.poll() is None
+
+
+async def test_a_frozen_leader_loses_its_lock_within_a_lease_and_does_no_harm_when_it_wakes_up(
+    plane: ControlPlane,
+) -> None:
+    first = plane.start_controller()
+    await plane.wait_for(LEADS, seconds=60)
+    plane.start_controller()
+    first.send_signal(signal.SIGSTOP)
+    job = await plane.submit(toy_spec("after the frost"))
+    await plane.wait_for("SELECT count(*) = 3 FROM step WHERE job_id = %s", job.id, seconds=120)
+    first.send_signal(signal.SIGCONT)
+    await plane.wait_for(LEADS, seconds=60)
+    plane.kill(first, signal.SIGTERM)
+    assert first.returncode == 0, plane.logs()

@@ -19,6 +19,8 @@ def curate(context: WholeContext) -> WholeResult:
     name = context.spec.name
     if name.startswith("crash"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("hungry"):
+        _eat()
     if name.startswith("raise"):
         raise RuntimeError("a secret text that must not be kept")
     if name.startswith("refuse"):
@@ -36,6 +38,14 @@ def curate(context: WholeContext) -> WholeResult:
         outputs.append(_table(path.name, path, len(part)))
         context.progress(part[0].source_row, count, "writing")
     return WholeResult(tuple(outputs), Ledger(rows_in=count, rows_out=count), {"uploads": _uploads(context)})
+
+
+def _eat() -> None:
+    """Take memory until the kernel says no."""
+    taken = []
+    while True:
+        taken.append(bytearray(os.urandom(1 << 20)) * 16)
+        time.sleep(0.01)
 
 
 def curated(spec: JobSpec) -> list[list[InstructionRow]]:

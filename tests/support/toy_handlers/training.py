@@ -1,7 +1,7 @@
 """A toy training: it counts steps, leaves checkpoints in the artifact folder, and does what the job's name says.
 
-`crash…` dies after every step, `stuck…` before the first, `slow…` works until it is told to stop, `long…` takes its time; all
-others make a model. Each step tells which GPUs it sees.
+`crash…` dies after every step, `stuck…` before the first, `slow…` works until it is told to stop, `long…` takes its time, `kept…`
+takes TOY_STEP_SECONDS for a step and leaves a checkpoint after each; all others make a model. Each step tells which GPUs it sees.
 """
 
 import os
@@ -37,9 +37,9 @@ def train(context: WholeContext) -> WholeResult:
     waits = name.startswith("slow") and not done
     while done < STEPS or (waits and not told):
         done = min(done + 1, STEPS)
-        time.sleep(0.15 if name.startswith("long") else 0.02)
+        time.sleep(_step_seconds(name))
         context.progress(done, 10 if waits else STEPS, f"step {done}")
-        if told or name.startswith("crash"):
+        if told or name.startswith(("crash", "kept")):
             _save(checkpoint, done)
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         told_of = {"stage": context.stage, "step": done, "attempt": context.attempt_id, "devices": devices}
@@ -52,9 +52,17 @@ def train(context: WholeContext) -> WholeResult:
     return _result(context)
 
 
+def _step_seconds(name: str) -> float:
+    if name.startswith("kept"):
+        return float(os.environ.get("TOY_STEP_SECONDS", "0.5"))
+    return 0.15 if name.startswith("long") else 0.02
+
+
 def _save(checkpoint: Path, done: int) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(str(done))
+    unfinished = checkpoint.with_suffix(".new")
+    unfinished.write_text(str(done))
+    unfinished.replace(checkpoint)  # a kill leaves it whole
 
 
 def _result(context: WholeContext) -> WholeResult:

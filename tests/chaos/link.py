@@ -225,9 +225,7 @@ class Link:
         self.holding = False
         self.accepted = 0
         """Connections since the start."""
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
+        self._socket = _bound()
         self.port: int = self._socket.getsockname()[1]
         self._accepting: asyncio.Task[None] | None = None
         self._runs: set[asyncio.Task[None]] = set()
@@ -356,6 +354,22 @@ class Link:
             run.cancel()
         await asyncio.gather(*self._runs, return_exceptions=True)
         self._socket.close()
+
+
+def _bound() -> socket.socket:
+    """A socket on a free port. It is bound to the number by name: else the kernel would give it up when nobody listens."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        made = socket.socket()
+        made.setblocking(False)
+        try:
+            made.bind(("127.0.0.1", port))
+        except OSError:  # somebody else was faster
+            made.close()
+        else:
+            return made
 
 
 async def _open(target: Target) -> socket.socket:

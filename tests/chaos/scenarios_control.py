@@ -21,7 +21,7 @@ def _celery(world: World) -> Celery:
     return create_app(world.redis.url, QUEUES)
 
 
-@scenario("doorbells twice, out of order, stale and from the future", family="doorbells", quick=True)
+@scenario("doorbells twice, out of order, stale and from the future", family="doorbells")
 async def doorbells_repeated(world: World) -> str:
     """Each step runs once all the same."""
     world.start_controller()

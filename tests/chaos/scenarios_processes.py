@@ -30,7 +30,7 @@ def _no_retry_used(world: World, job_id: str) -> None:
     require(world.value(query, job_id) == 0, "a fault that was not the step's own used up one of its tries")
 
 
-@scenario("kill -9 of a worker", family="processes", quick=True)
+@scenario("kill -9 of a worker", family="processes")
 async def worker_killed(world: World) -> str:
     """Another worker takes over."""
     world.start_controller()
@@ -162,7 +162,7 @@ async def _started(world: World, supervisor: Process, folder: Path):  # type: ig
     raise TimeoutError("the one-machine system did not start")
 
 
-@scenario("kill -9 of the controller", family="processes", quick=True)
+@scenario("kill -9 of the controller", family="processes")
 async def controller_killed(world: World) -> str:
     controller = world.start_controller()
     world.start_worker()

@@ -134,6 +134,15 @@ audit-planted: environment $(BIN)/.dev ## what the audit finds of defects plante
 compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)
 	@bash tests/compose/run.sh
 
+# Which point each fault strikes at, how often each is tried, and which (a regular expression on names, faults and families).
+SEED  ?= 1
+TRIES ?= 3
+ONLY  ?=
+
+.PHONY: chaos
+chaos: environment $(BIN)/.dev ## every fault of tests/chaos, seeded, with a table (SEED=1 TRIES=3 ONLY=pattern)
+	@$(RUN) tests.chaos --seed "$(SEED)" --tries "$(TRIES)" --only "$(ONLY)"
+
 .PHONY: lock
 lock: ## resolve the lock files anew (needs uv, and TORCH_WHEELS=folder of a torch wheel without CUDA)
 	@test -n "$(TORCH_WHEELS)" || { echo "set TORCH_WHEELS to the folder of a $(TORCH) wheel without CUDA"; exit 2; }

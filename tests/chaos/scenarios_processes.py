@@ -99,8 +99,7 @@ async def training_child_killed(world: World) -> str:
     """The training goes on from its last checkpoint."""
     world.start_controller()
     worker = world.start_worker()
-    spec = world.toy_spec("kept rows", 16, stop_after="assemble", train=[TRAINING])
-    job = await world.submit(spec)
+    job = await world.submit(await world.upload_training("kept steps", TRAINING), compare=False)
     await world.until_running(job.id, "training")
     steps = world.random.randint(1, 3)
     shown = "SELECT count(*) >= %s FROM event WHERE job_id = %s AND type = 'train.metrics'"

@@ -100,6 +100,10 @@ class Process:
         return []
 
 
+class JobEnded(Exception):
+    """A job was over before what a scenario waited for."""
+
+
 class Interruption(msgspec.Struct, frozen=True):
     """From when to when a process could not keep what it was told: LLM answers of the 100 ms before may be lost with it."""
 
@@ -492,17 +496,25 @@ class World:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def until_running(self, job_id: str, queue: str) -> None:
-        """Until a step of that queue (`augmentation`, `training`, …) runs."""
-        await self.until(
+        """Until a step of that queue (`augmentation`, `training`, …) runs. Raises JobEnded where none will any more."""
+        await self._until_of_job(
+            job_id,
             "SELECT count(*) > 0 FROM attempt JOIN step ON step.id = step_id "
-            "WHERE job_id = %s AND attempt.state = 'running' AND queue = %s",
+            "WHERE attempt.state = 'running' AND job_id = %s AND queue = %s",
             job_id,
             queue,
         )
 
     async def until_successes(self, job_id: str, steps: int) -> None:
-        """Until so many steps of the job have succeeded: the point at which a fault is drawn to strike."""
-        await self.until("SELECT count(*) >= %s FROM step WHERE job_id = %s AND state = 'succeeded'", steps, job_id)
+        """Until so many steps of the job have succeeded: the point at which a fault is drawn to strike. Raises JobEnded."""
+        query = "SELECT count(*) >= %s FROM step WHERE state = 'succeeded' AND job_id = %s"
+        await self._until_of_job(job_id, query, steps, job_id)
+
+    async def _until_of_job(self, job_id: str, query: str, *parameters: Any) -> None:
+        ended = "SELECT settled_at IS NOT NULL FROM job WHERE id = %s"
+        await self.until(f"SELECT ({query}) OR ({ended})", *parameters, job_id, seconds=120)
+        if not self.value(query, *parameters) and self.value(ended, job_id):
+            raise JobEnded(f"job {job_id} ended before the fault could strike:\n{self.overview(job_id)}")
 
     async def until_calls(self, calls: int, seconds: float = 60) -> None:
         """Until the simulator has answered so many calls."""

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import re
+import signal
 import sys
 import time
 
@@ -33,7 +34,13 @@ def main() -> int:
         return 0
     for name in [name for name in os.environ if name.endswith("_API_KEY")]:
         del os.environ[name]  # no fault may reach a real provider
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # worlds end what they started
     return asyncio.run(_run(chosen, options.seed, options.tries))
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
 
 
 async def _run(chosen, seed: int, tries: int) -> int:  # type: ignore[no-untyped-def]

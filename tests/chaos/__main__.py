@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
-from tests.chaos.scenario import load_all
+from tests.chaos.scenario import Scenario, load_all
 from tests.chaos.servers import Grounds
 from tests.chaos.table import Line, attempt, heading, markdown
 
@@ -43,7 +44,7 @@ def _leave(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(f"signal {number}")
 
 
-async def _run(chosen, seed: int, tries: int) -> int:  # type: ignore[no-untyped-def]
+async def _run(chosen: Sequence[Scenario], seed: int, tries: int) -> int:
     with Grounds() as grounds:
         head = heading(seed, grounds)
         print(head, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from services.cli.embedded.state import StateFolder
+from services.cli.embedded.state import StateFolder, SystemRecord
 from tests.chaos.memory import MemoryLimit
 from tests.chaos.scenario import require, scenario
 from tests.chaos.world import Process, World
@@ -150,7 +150,7 @@ async def supervisor_killed(world: World) -> str:
     return f"after {point} steps"
 
 
-async def _started(world: World, supervisor: Process, folder: Path):  # type: ignore[no-untyped-def]
+async def _started(world: World, supervisor: Process, folder: Path) -> SystemRecord:
     for _ in range(int(1200 * world.pace)):
         record = StateFolder(folder).record() if folder.exists() else None
         if record is not None and record.supervisor_pid == supervisor.pid:

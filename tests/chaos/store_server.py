@@ -9,9 +9,10 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import AsyncIterator, Mapping
 from hashlib import md5
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 from uuid import uuid4
 from xml.etree import ElementTree
 
@@ -70,7 +71,7 @@ class FolderStore:
             return _answer(_xml("LocationConstraint"))
         return await asyncio.to_thread(self._list, bucket, request.query)
 
-    def _list(self, bucket: Path, query: "web.Request.query.__class__") -> web.Response:  # type: ignore[name-defined]
+    def _list(self, bucket: Path, query: Mapping[str, str]) -> web.Response:
         prefix = query.get("prefix", "")
         after = query.get("continuation-token") or query.get("start-after") or ""
         encoded = query.get("encoding-type") == "url"
@@ -83,8 +84,6 @@ class FolderStore:
         contents = []
         for key in page:
             status = (bucket / key).stat()
-            from urllib.parse import quote
-
             contents.append(
                 _xml(
                     "Contents",
@@ -98,6 +97,8 @@ class FolderStore:
         more = len(keys) > len(page)
         head = [("Name", bucket.name), ("Prefix", prefix), ("KeyCount", str(len(page)))]
         head += [("MaxKeys", str(_LISTED_AT_ONCE)), ("IsTruncated", str(more).lower())]
+        if encoded:
+            head.append(("EncodingType", "url"))
         if more:
             head.append(("NextContinuationToken", page[-1]))
         return _answer(_xml("ListBucketResult", *head, *contents))
@@ -151,7 +152,7 @@ class FolderStore:
         return digest.hexdigest()
 
     @staticmethod
-    async def _chunks(request: web.Request):  # type: ignore[no-untyped-def]
+    async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
         """The content without the framing of signed streaming uploads."""
         if not request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
             async for chunk in request.content.iter_chunked(1 << 18):

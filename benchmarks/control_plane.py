@@ -1,11 +1,11 @@
 """Speed of the control plane: `python -m benchmarks.control_plane [--steps 3000] [--ready 1000]`.
 
-PostgreSQL (durable), Redis, one controller and two workers on this machine, with row handlers that do nothing
-(`tests.support.toy_handlers`): what is left is the control plane itself.
+PostgreSQL (durable), Redis, one controller and two workers on this machine.
 
-- **empty steps/s**: a job of one-row shards through three row stages. Each step is rung, claimed, reads its part, writes and stores
-  its result, and is committed. Steps over the seconds from the first start to the last end, as the database recorded them.
-- **slot free to step running**: the same with rows that take a while, so that slots become free one after the other while so many
+- **empty steps/s**: a job of many shards through three row stages, whose steps are rung, claimed and committed and do nothing else
+  (`benchmarks.empty_worker`). Steps over the seconds from the first start to the last end, as the database recorded them.
+- **slot free to step running**: handlers of `tests.support.toy_handlers`, with parts of one row that are read and stored and rows that
+  take 0.2 s, so that slots become free one after the other while so many
   steps are ready. From the end of an attempt to the start of the attempt that took its slot (within a worker slots are taken
   in the order in which they became free), both on the database's clock.
 """
@@ -62,7 +62,7 @@ class Gaps(msgspec.Struct, frozen=True):
 class ToySystem:
     """A controller and workers with toy handlers over a machine's servers."""
 
-    def __init__(self, machine: Machine, stack: ExitStack, *, slots: int, row_seconds: float) -> None:
+    def __init__(self, machine: Machine, stack: ExitStack, *, worker: str, slots: int, row_seconds: float = 0) -> None:
         self._machine = machine
         settings = {
             **machine.environment(),
@@ -72,7 +72,7 @@ class ToySystem:
             "TOY_ROW_SECONDS": str(row_seconds),
         }
         self.controller = stack.enter_context(machine.process("controller", ["services.controller"], settings))
-        arguments = ["shared.stages.worker", "--roles", "all"]
+        arguments = [worker, "--roles", "all"]
         for role in ROLES:
             arguments += ["--handlers", f"{role}=tests.support.toy_handlers.{role}"]
         self.workers: list[Process] = [
@@ -124,7 +124,7 @@ def empty_steps(machine: Machine, steps: int) -> Rate:
     """Run so many empty steps, a third in each row stage."""
     rows = steps // len(_ROW_STAGES)
     with ExitStack() as stack:
-        system = ToySystem(machine, stack, slots=8, row_seconds=0)
+        system = ToySystem(machine, stack, worker="benchmarks.empty_worker", slots=8)
         postgres, redis = machine.postgres.pid, machine.redis.pid
         assert postgres is not None
         assert redis is not None
@@ -163,7 +163,7 @@ def empty_steps(machine: Machine, steps: int) -> Rate:
 def gaps(machine: Machine, ready: int, samples: int) -> Gaps:
     """Measure `samples` slots that become free while at least `ready` steps are ready."""
     with ExitStack() as stack:
-        system = ToySystem(machine, stack, slots=4, row_seconds=0.2)
+        system = ToySystem(machine, stack, worker="shared.stages.worker", slots=4, row_seconds=0.2)
         job_id = system.submit(toy_spec("many slow rows", ready + samples))
         begun = "SELECT count(*) > 0 FROM attempt JOIN step ON step.id = step_id WHERE job_id = %s AND shard > 0"
         system.wait(begun, job_id, job_id=job_id)

@@ -122,6 +122,23 @@ bench-evaluate: environment $(BIN)/.dev ## statistics of evaluations: seconds an
 bench-judge: environment $(BIN)/.dev ## how much of a limited provider's rate a judging stage uses: 11,052 verdicts in about two minutes
 	@$(RUN) benchmarks.judging_rate
 
+# Sizes of the soaks: steps and faults, and instructions of the full pipeline (0 leaves it out).
+SOAK_STEPS  ?= 10000
+SOAK_FAULTS ?= 60
+SOAK_ROWS   ?= 65666
+SEED        ?= 1
+
+.PHONY: soak
+soak: environment $(BIN)/.dev ## 10,000 steps under faults, then the paper's size through the pipeline (SEED=, SOAK_STEPS=, SOAK_ROWS=); hours
+	@$(RUN) benchmarks.soak --steps $(SOAK_STEPS) --faults $(SOAK_FAULTS) --seed $(SEED)
+	@$(if $(filter-out 0,$(SOAK_ROWS)),$(RUN) benchmarks.soak_paper --rows $(SOAK_ROWS))
+
+.PHONY: bench-control
+bench-control: environment $(BIN)/.dev ## the control plane: empty steps/s, free slots, the api under load, the idle system; goals and figures
+	@$(RUN) benchmarks.control_plane
+	@$(RUN) benchmarks.api_load
+	@$(RUN) benchmarks.idle
+
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates

@@ -2,11 +2,10 @@
 
 PostgreSQL (durable), Redis, one controller and two workers on this machine.
 
-- **empty steps/s**: a job of many shards through three row stages, whose steps are rung, claimed and committed and do nothing else
-  (`benchmarks.empty_worker`). Steps over the seconds from the first start to the last end, as the database recorded them.
-- **slot free to step running**: handlers of `tests.support.toy_handlers`, with parts of one row that are read and stored and rows that
-  take 0.2 s, so that slots become free one after the other while so many
-  steps are ready. From the end of an attempt to the start of the attempt that took its slot (within a worker slots are taken
+- **empty steps/s**: a job of many shards through three row stages, whose steps are rung, claimed and committed and do nothing
+  else (`benchmarks.empty_worker`). Steps over the seconds from the first start to the last end, as the database recorded them.
+- **slot free to step running**: handlers of `tests.support.toy_handlers`, with parts of one row that are read and stored and rows
+  that take 0.2 s, so that slots become free one after the other while so many steps are ready. From the end of an attempt to the start of the attempt that took its slot (within a worker slots are taken
   in the order in which they became free), both on the database's clock.
 """
 
@@ -139,7 +138,9 @@ def empty_steps(machine: Machine, steps: int) -> Rate:
         warm = system.submit(toy_spec("many warm", 16))
         system.wait(_ENDED, warm, job_id=warm)
         job_id = system.submit(toy_spec("many empty", rows))
-        system.wait("SELECT state = 'succeeded' FROM stage WHERE job_id = %s AND name = 'curate'", job_id, job_id=job_id)
+        system.wait(
+            "SELECT state = 'succeeded' FROM stage WHERE job_id = %s AND name = 'curate'", job_id, job_id=job_id
+        )
         load, before = OtherLoad(), cpu()
         query = "SELECT bool_and(state = 'succeeded') FROM stage WHERE job_id = %s AND name = ANY(%s)"
         system.wait(query, job_id, _ROW_STAGES, job_id=job_id)

@@ -130,14 +130,12 @@ SEED        ?= 1
 
 .PHONY: soak
 soak: environment $(BIN)/.dev ## 10,000 steps under faults, then the paper's size through the pipeline (SEED=, SOAK_STEPS=, SOAK_ROWS=); hours
-	@$(RUN) benchmarks.soak --steps $(SOAK_STEPS) --faults $(SOAK_FAULTS) --seed $(SEED)
-	@$(if $(filter-out 0,$(SOAK_ROWS)),$(RUN) benchmarks.soak_paper --rows $(SOAK_ROWS))
+	@status=0; $(RUN) benchmarks.soak --steps $(SOAK_STEPS) --faults $(SOAK_FAULTS) --seed $(SEED) || status=1; \
+	$(if $(filter-out 0,$(SOAK_ROWS)),$(RUN) benchmarks.soak_paper --rows $(SOAK_ROWS) || status=1;) exit $$status
 
 .PHONY: bench-control
 bench-control: environment $(BIN)/.dev ## the control plane: empty steps/s, free slots, the api under load, the idle system; goals and figures
-	@$(RUN) benchmarks.control_plane
-	@$(RUN) benchmarks.api_load
-	@$(RUN) benchmarks.idle
+	@status=0; for one in control_plane api_load idle; do $(RUN) benchmarks.$$one || status=1; done; exit $$status
 
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
-
-from benchmarks.result_table import head, say
 from tests.chaos.invariants import check
 from tests.chaos.servers import Grounds
 from tests.chaos.world import Process, World
+
+from benchmarks.result_table import head, say
 
 WORKERS = 2
 _ROW_STAGES = 3
@@ -133,7 +133,7 @@ async def run(steps: int, faults: int, seed: int) -> Soaked:
                 struck[fault] += 1
             await world.wait(job.id, _LONGEST_SECONDS)
             seconds = time.monotonic() - started
-            attempts = Counter({state: count for state, count in world.rows(_ATTEMPTS)})
+            attempts = Counter(dict(world.rows(_ATTEMPTS)))
             done = world.value("SELECT count(*) FROM step WHERE state = 'succeeded'")
             report = await check(world)
     return Soaked(done, seconds, struck, attempts, report.lost_rows, report.recovery_seconds, report.violations)

@@ -1,10 +1,10 @@
 """The api under load: `python -m benchmarks.api_load [--rate 200] [--seconds 30]`.
 
-An api of two processes, PostgreSQL, Redis, one controller and this load generator share the machine. Requests come at fixed times,
-whether the ones before have been answered or not (an open loop), so that a pause of the api counts for everything that came
-in it. Nine of ten read: a job, the list of jobs, a page of a job's events, in turns; one of ten submits a job, each a new one with
-all checks. No worker runs: the jobs stay queued, and the controller looks after all of them. Latency is from the time at which a
-request was due to the end of its answer.
+An api of two processes, PostgreSQL, Redis, one controller and this load generator share the machine. Requests come at fixed
+times, whether the ones before have been answered or not (an open loop), so that a pause of the api counts for everything that
+came in it. Nine of ten read: a job, the list of jobs, a page of a job's events, in turns; one of ten submits a job, each a new
+one with all checks. No worker runs: the jobs stay queued, and the controller looks after all of them. Latency is from the time
+at which a request was due to the end of its answer.
 """
 
 import argparse

@@ -4,9 +4,10 @@ PostgreSQL (durable), Redis, one controller and two workers on this machine.
 
 - **empty steps/s**: a job of many shards through three row stages, whose steps are rung, claimed and committed and do nothing
   else (`benchmarks.empty_worker`). Steps over the seconds from the first start to the last end, as the database recorded them.
-- **slot free to step running**: handlers of `tests.support.toy_handlers`, with parts of one row that are read and stored and rows
-  that take 0.2 s, so that slots become free one after the other while so many steps are ready. From the end of an attempt to the start of the attempt that took its slot (within a worker slots are taken
-  in the order in which they became free), both on the database's clock.
+- **slot free to step running**: handlers of `tests.support.toy_handlers`, with parts of one row that are read and stored and
+  rows that take 0.2 s, so that slots become free one after the other while so many steps are ready. From the end of an attempt
+  to the start of the attempt that took its slot (within a worker slots are taken in the order in which they became free), both
+  on the database's clock.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Ten thousand steps under faults: `python -m benchmarks.soak [--steps 10000] [--faults 60] [--seed 1]`.
 
-One job of one-row shards through three row stages, in a world of `tests.chaos` with handlers that call no model: a controller and two
-workers over PostgreSQL, Redis and an S3 server. At points that the seed draws a fault strikes: a worker or the controller is
-killed, a worker is frozen for longer than its lease or told to leave, Redis is killed or wiped, PostgreSQL or the store crashes,
-all database connections are cut. When the job has ended, the checker of `make chaos` looks at everything that is left. Exit
-status 1 where any promise was broken.
+One job of one-row shards through three row stages, in a world of `tests.chaos` with handlers that call no model: a controller
+and two workers over PostgreSQL, Redis and an S3 server. At points that the seed draws a fault strikes: a worker or the
+controller is killed, a worker is frozen for longer than its lease or told to leave, Redis is killed or wiped, PostgreSQL or the
+store crashes, all database connections are cut. When the job has ended, the checker of `make chaos` looks at everything that is
+left. Exit status 1 where any promise was broken.
 """
 
 import argparse

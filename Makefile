@@ -122,6 +122,21 @@ bench-evaluate: environment $(BIN)/.dev ## statistics of evaluations: seconds an
 bench-judge: environment $(BIN)/.dev ## how much of a limited provider's rate a judging stage uses: 11,052 verdicts in about two minutes
 	@$(RUN) benchmarks.judging_rate
 
+# Sizes of the soaks: steps and faults, and instructions of the full pipeline (0 leaves it out).
+SOAK_STEPS  ?= 10000
+SOAK_FAULTS ?= 60
+SOAK_ROWS   ?= 65666
+SEED        ?= 1
+
+.PHONY: soak
+soak: environment $(BIN)/.dev ## 10,000 steps under faults, then the paper's size through the pipeline (SEED=, SOAK_STEPS=, SOAK_ROWS=); hours
+	@status=0; $(RUN) benchmarks.soak --steps $(SOAK_STEPS) --faults $(SOAK_FAULTS) --seed $(SEED) || status=1; \
+	$(if $(filter-out 0,$(SOAK_ROWS)),$(RUN) benchmarks.soak_paper --rows $(SOAK_ROWS) || status=1;) exit $$status
+
+.PHONY: bench-control
+bench-control: environment $(BIN)/.dev ## the control plane: empty steps/s, free slots, the api under load, the idle system; goals and figures
+	@status=0; for one in control_plane api_load idle; do $(RUN) benchmarks.$$one || status=1; done; exit $$status
+
 .PHONY: gates
 gates: environment $(BIN)/.dev ## what the quality gates find of slips whose truth is known, and what they turn away wrongly
 	@$(RUN) gates

@@ -17,6 +17,9 @@ from shared.telemetry.logs import configure_logging
 
 SHUTDOWN_SECONDS = 10
 
+_WORKER_CHECK_SECONDS = 60
+"""A process of several that says nothing for so long is started anew. A machine under load is no reason."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.api", description="The Multifacet api.")
@@ -47,22 +50,39 @@ def prepare(settings: Settings) -> FastAPI:
     return app
 
 
+def served() -> FastAPI:
+    """The application of one of several processes: each imports this module anew, and the first has made sure of everything."""
+    settings = get_settings()
+    configure_logging(settings, "api")
+    app = create_app(settings)
+    _settle()
+    return app
+
+
 def serve(settings: Settings, app: FastAPI) -> None:
-    """Run until SIGTERM or SIGINT."""
-    # sse-starlette logs every chunk when debugging; events are for those who may read the job.
-    logging.getLogger("sse_starlette").setLevel(logging.WARNING)
-    # A full search for garbage through all that was imported stops every stream for a quarter of a second.
-    settle_after_imports()
+    """Run until SIGTERM or SIGINT: in this process, or in `api_workers` children of it that share the port."""
+    several = settings.api_workers > 1
+    _settle()
     uvicorn.run(
-        app,
+        "services.api.__main__:served" if several else app,
+        factory=several,
+        workers=settings.api_workers,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=_WORKER_CHECK_SECONDS,
         server_header=False,
     )
+
+
+def _settle() -> None:
+    # sse-starlette logs every chunk when debugging; events are for those who may read the job.
+    logging.getLogger("sse_starlette").setLevel(logging.WARNING)
+    # A full search for garbage through all that was imported stops every stream for a quarter of a second.
+    settle_after_imports()
 
 
 if __name__ == "__main__":

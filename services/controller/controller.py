@@ -27,6 +27,7 @@ from services.controller import (
 from services.controller.state import ControllerState
 from shared.artifacts import open_store
 from shared.metadata.engine import WAKE_CHANNEL, connect, create_engine, session_factory
+from shared.metadata.repositories.outlook import Outlook, OutlookRepository
 from shared.queue.doorbell import DoorbellPublisher
 from shared.settings import Settings
 from shared.telemetry import heartbeat
@@ -47,29 +48,34 @@ _SHORTEST_SILENCE_SECONDS = 5.0
 
 Duty = Callable[[ControllerState], Awaitable[None]]
 
-DUTIES: tuple[Duty, ...] = (
-    roll_up.fail_jobs,
-    roll_up.roll_up,
-    manifests.finish_stages,
-    partition.partition,
-    partition.unblock,
-    settle.finish_jobs,
-    settle.settle_stopped,
-    deployments.stop_of_ended_jobs,
-    deployments.place_waiting,
-    dispatch.dispatch,
-    publish.publish_outbox,
+Worthwhile = Callable[[Outlook], bool]
+"""Whether a duty can have anything to do. A duty that another one of the same round makes work for must look for itself."""
+
+DUTIES: tuple[tuple[Duty, Worthwhile], ...] = (
+    (roll_up.fail_jobs, lambda seen: seen.failed_steps),
+    (roll_up.roll_up, lambda seen: seen.active_jobs or seen.stopped_jobs),
+    (manifests.finish_stages, lambda seen: seen.complete_stages),
+    (partition.partition, lambda seen: seen.unpartitioned_stages),
+    (partition.unblock, lambda seen: seen.complete_stages or seen.unpartitioned_stages),
+    (settle.finish_jobs, lambda seen: seen.complete_stages),
+    (settle.settle_stopped, lambda seen: seen.stopped_jobs or seen.failed_steps),
+    (deployments.stop_of_ended_jobs, lambda seen: seen.deployments),
+    (deployments.place_waiting, lambda seen: seen.deployments),
+    (dispatch.dispatch, lambda seen: seen.active_jobs),
+    (publish.publish_outbox, lambda seen: seen.active_jobs or seen.doorbells),
 )
 """Every round, in this order: a finished step's followers are rung for in the same round."""
 
-TICK_DUTIES: tuple[Duty, ...] = (
-    leases.expire_leases,
-    settle.enforce_deadlines,
-    deployments.notice_lost,
-    deployments.expire_gpus,
-    garbage.collect,
+TICK_DUTIES: tuple[tuple[Duty, Worthwhile], ...] = (
+    (leases.expire_leases, lambda seen: seen.running_attempts),
+    (settle.enforce_deadlines, lambda seen: seen.active_jobs),
+    (partition.unblock, lambda seen: seen.active_jobs),
+    (settle.finish_jobs, lambda seen: seen.active_jobs),
+    (deployments.notice_lost, lambda seen: seen.deployments),
+    (deployments.expire_gpus, lambda seen: seen.gpu_leases),
+    (garbage.collect, lambda _: True),
 )
-"""At most once a tick: what time brings about."""
+"""At most once a tick: what time brings about, and a second look for what a round could have missed."""
 
 
 class Controller:
@@ -131,7 +137,15 @@ class Controller:
         if time.monotonic() - self._tick_at >= self._settings.controller_tick_seconds:
             self._tick_at = time.monotonic()
             duties = [*TICK_DUTIES, *duties]
-        for duty in duties:
+        try:
+            async with state.sessions() as session:
+                seen = await OutlookRepository(session).look()
+        except Exception as error:  # noqa: BLE001  the next round looks again
+            _log.error("look_failed", error=error_place(error))
+            return
+        for duty, worthwhile in duties:
+            if not worthwhile(seen):
+                continue
             try:
                 await duty(state)
             except Exception as error:  # noqa: BLE001  one duty's trouble must not keep the others from theirs

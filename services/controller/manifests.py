@@ -31,7 +31,8 @@ async def finish_stages(state: ControllerState) -> None:
     store that is away delays only the stage."""
     async with state.sessions() as session:
         scheduling = SchedulingRepository(session)
-        complete = [stage for stage in await scheduling.open_stages() if stage.succeeded == stage.steps_total]
+        found = await scheduling.open_stages(complete=True)
+        complete = [stage for stage in found if stage.succeeded == stage.steps_total]
         if not complete:
             return
         ledgers = await scheduling.ledger_sums([stage.id for stage in complete])

@@ -25,14 +25,18 @@ async def fail_jobs(state: ControllerState) -> None:
 
 
 async def roll_up(state: ControllerState) -> None:
-    """Show the counts of running stages and how far whole steps are, at most once a second each, and judge their share of
-    rejections."""
+    """Show the counts of running stages and how far whole steps are, at most once a second, and judge their share of
+    rejections. It counts all steps of these stages: a round, of which there are many a second, must not."""
+    now = time.monotonic()
+    if now - state.rolled_up_at < PROGRESS_SECONDS:
+        return
+    state.rolled_up_at = now
     async with state.sessions() as session, session.begin():
         scheduling = SchedulingRepository(session)
         shown = [
             stage
             for stage in await scheduling.open_stages()
-            if (stage.running or stage.succeeded > stage.steps_succeeded) and state.due(stage.id, PROGRESS_SECONDS)
+            if stage.running or stage.succeeded > stage.steps_succeeded
         ]
         if shown:
             ledgers = await scheduling.ledger_sums([stage.id for stage in shown])
@@ -46,10 +50,6 @@ async def roll_up(state: ControllerState) -> None:
 
 
 async def _show_costs(state: ControllerState) -> None:
-    now = time.monotonic()
-    if now - state.costs_at < PROGRESS_SECONDS:
-        return
-    state.costs_at = now
     async with state.sessions() as session, session.begin():
         costs = {job_id: (cost, calls) for job_id, cost, calls in await SchedulingRepository(session).job_costs()}
         for job_id in sorted(costs):

@@ -143,6 +143,14 @@ class Step(SQLModel, table=True):
         sa.UniqueConstraint("stage_id", "shard"),
         sa.Index("step_by_state", "state", "queue", "not_before"),
         sa.Index("step_by_job", "job_id", "state"),
+        sa.Index(
+            "step_waiting",
+            "job_id",
+            sa.text("priority DESC"),
+            "shard",
+            postgresql_where=sa.text("state IN ('ready', 'dispatched')"),
+        ),
+        sa.Index("step_unfinished", "stage_id", postgresql_where=sa.text("state <> 'succeeded'")),
     )
     id: str = Field(primary_key=True)
     job_id: str = Field(foreign_key="job.id")

@@ -37,6 +37,7 @@ def create_app(redis_url: str, queues: Sequence[str]) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "retry_on_timeout": False,
+            "priority_steps": [0],  # by default each queue is four lists, and every wait names them all
         },
     )
     return app

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     bootstrap_key_file: Path | None = Field(default=None, description="file with that key; stands before the variable")
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=0, le=65_535)
+    api_workers: int = Field(default=1, ge=1, le=64, description="processes that answer at the api's port")
     upload_limit_bytes: int = Field(default=2 << 30, ge=1)
 
     perspective_key: SecretStr = Field(

@@ -1,7 +1,7 @@
-"""Keys of live requests, remembered for a few seconds.
+"""Keys of live requests and of those that only read, remembered for a few seconds.
 
 A key that was revoked, or a session that has ended, stops working here within `REMEMBERED_SECONDS`, in the process that
-was told at once. Everywhere else in the api a key is looked up anew with every request.
+was told at once. Wherever something is changed a key is looked up anew with every request.
 """
 
 import asyncio

@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from shared.domain.identifiers import new_id
 from shared.metadata.tables import Artifact
+
+_ADD = sa.text(
+    """
+    INSERT INTO artifact (id, project_id, job_id, stage, step_id, attempt_id, name, key, kind, media_type, sha256, size, rows,
+                          schema_version, details, lineage)
+    SELECT id, project_id, job_id, stage, step_id, attempt_id, name, key, kind, media_type, sha256, size, rows,
+           schema_version, details, lineage
+    FROM jsonb_populate_recordset(CAST(NULL AS artifact), CAST(:rows AS jsonb))
+    ON CONFLICT (key) DO UPDATE SET step_id = excluded.step_id, attempt_id = excluded.attempt_id, sha256 = excluded.sha256,
+        size = excluded.size, rows = excluded.rows, details = excluded.details, lineage = excluded.lineage
+    RETURNING id
+    """
+)
 
 
 class ArtifactRepository:
@@ -60,7 +73,6 @@ class ArtifactRepository:
         """Record a stored object and return its id. A mutable object (README.md, index.json) written again keeps its id and
         takes the new hash, size and lineage."""
         values: dict[str, Any] = {
-            "id": new_id("art"),
             "project_id": project_id,
             "job_id": job_id,
             "stage": stage,
@@ -77,10 +89,13 @@ class ArtifactRepository:
             "details": details or {},
             "lineage": lineage or {},
         }
-        statement = insert(Artifact).values(**values)
-        replaced = {
-            name: statement.excluded[name]
-            for name in ("step_id", "attempt_id", "sha256", "size", "rows", "details", "lineage")
-        }
-        statement = statement.on_conflict_do_update(index_elements=["key"], set_=replaced)
-        return str((await self._session.execute(statement.returning(col(Artifact.id)))).scalar_one())
+        (made,) = await self.add_many([values])
+        return made
+
+    async def add_many(self, artifacts: Sequence[dict[str, Any]]) -> Sequence[str]:
+        """Record stored objects, given by the columns of their rows without the ids, in one statement; returns their ids. Of
+        objects that were there, see `add`."""
+        rows = await self._session.execute(
+            _ADD, {"rows": orjson.dumps([{"id": new_id("art"), **values} for values in artifacts]).decode()}
+        )
+        return [str(row.id) for row in rows]

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from shared.metadata.engine import EVENTS_CHANNEL
+from shared.metadata.engine import EVENTS_CHANNEL, WAKE_CHANNEL
 from shared.metadata.tables import Event
 
 METRICS_EVENT = "train.metrics"
@@ -28,7 +28,8 @@ _APPEND = sa.text(
         FROM taken, unnest(CAST(:types AS text[]), CAST(:data AS jsonb[])) WITH ORDINALITY AS given(type, data, position)
         RETURNING sequence
     )
-    SELECT last, pg_notify(:channel, :job_id || ':' || last) FROM taken, (SELECT count(*) FROM added) AS made
+    SELECT last, pg_notify(:channel, :job_id || ':' || last), CASE WHEN :wake THEN pg_notify(:wake_channel, '') END
+    FROM taken, (SELECT count(*) FROM added) AS made
     """
 )
 
@@ -44,8 +45,8 @@ class EventRepository:
         """Add one event; returns its sequence number. Raises LookupError for an unknown job."""
         return await self.append_many(job_id, [(type, data)])
 
-    async def append_many(self, job_id: str, events: Sequence[NewEvent]) -> int:
-        """Add events in the given order in one statement; returns the last sequence number."""
+    async def append_many(self, job_id: str, events: Sequence[NewEvent], *, wake: bool = False) -> int:
+        """Add events in the given order in one statement; returns the last sequence number. `wake` wakes the controller too."""
         if not events:
             raise ValueError("no event given")
         parameters = {
@@ -54,6 +55,8 @@ class EventRepository:
             "types": [type for type, _ in events],
             "data": [orjson.dumps(data).decode() for _, data in events],
             "channel": EVENTS_CHANNEL,
+            "wake": wake,
+            "wake_channel": WAKE_CHANNEL,
         }
         last = (await self._session.execute(_APPEND, parameters)).scalar_one_or_none()
         if last is None:

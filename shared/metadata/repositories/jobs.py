@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 from sqlmodel import col
 
 from shared.domain.errors import InputRefused, MultifacetError
@@ -27,6 +28,9 @@ from shared.domain.taxonomy import Taxonomy
 from shared.metadata.engine import STOP_CHANNEL, WAKE_CHANNEL
 from shared.metadata.repositories.events import EventRepository
 from shared.metadata.tables import IdempotencyKey, Job, Project, Stage, Step
+
+_NO_TAXONOMY = defer(col(Job.taxonomy), raiseload=True)
+"""A taxonomy is some 50 KB of JSON, ten times all the rest of a job, and nobody who looks at a job reads it."""
 
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
@@ -144,7 +148,7 @@ class JobRepository:
         return await self.require(project_id, used.job_id)
 
     async def get(self, project_id: str, job_id: str) -> Job | None:
-        query = sa.select(Job).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
+        query = sa.select(Job).options(_NO_TAXONOMY).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
         return (await self._session.execute(query)).scalar_one_or_none()
 
     async def require(self, project_id: str, job_id: str) -> Job:
@@ -164,7 +168,7 @@ class JobRepository:
         limit: int = 50,
     ) -> builtins.list[Job]:
         """Newest first; `candidates`: with so many answer stages at least; `before` is the last job id of the page before."""
-        query = sa.select(Job).where(col(Job.project_id) == project_id)
+        query = sa.select(Job).options(_NO_TAXONOMY).where(col(Job.project_id) == project_id)
         if state is not None:
             query = query.where(col(Job.state) == state.value)
         if candidates:
@@ -181,6 +185,7 @@ class JobRepository:
         the last job id of the page before."""
         query = (
             sa.select(Job, Stage)
+            .options(_NO_TAXONOMY)
             .join(Stage, col(Stage.job_id) == col(Job.id))
             .where(col(Job.project_id) == project_id, col(Stage.kind) == kind.value)
         )
@@ -314,7 +319,7 @@ class JobRepository:
         return {stage.name: msgspec.convert(stage.ledger, Ledger) for stage in await self.stages(job_id)}
 
     async def _locked(self, project_id: str, job_id: str) -> Job:
-        query = sa.select(Job).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
+        query = sa.select(Job).options(_NO_TAXONOMY).where(col(Job.project_id) == project_id, col(Job.id) == job_id)
         query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
         job = (await self._session.execute(query)).scalar_one_or_none()
         if job is None:

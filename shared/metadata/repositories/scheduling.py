@@ -197,19 +197,26 @@ class SchedulingRepository:
 
     async def unblock(self) -> int:
         """Make blocked steps ready whose inputs stand: a barrier's when all stages it needs succeeded, else the same shard
-        of every stage it needs. Returns how many."""
+        of every stage it needs. Returns how many.
+
+        A commit makes the same shard of the next row stages ready itself: here is found what needs whole stages, and what was
+        left behind."""
         found = await self._session.execute(
             sa.text(
                 """
                 SELECT step.id, step.job_id FROM step
                 JOIN stage ON stage.id = step.stage_id JOIN job ON job.id = step.job_id
-                WHERE step.state = 'blocked' AND job.state = ANY(:active) AND NOT EXISTS (
+                WHERE step.state = 'blocked' AND job.state = ANY(:active) AND stage.barrier AND NOT EXISTS (
                     SELECT 1 FROM stage AS needed
-                    LEFT JOIN step AS input ON NOT stage.barrier AND input.stage_id = needed.id AND input.shard = step.shard
-                    WHERE needed.job_id = step.job_id AND needed.name = ANY(stage.needs)
-                    AND CASE WHEN stage.barrier THEN needed.state <> 'succeeded'
-                             ELSE input.state IS DISTINCT FROM 'succeeded' END
+                    WHERE needed.job_id = step.job_id AND needed.name = ANY(stage.needs) AND needed.state <> 'succeeded'
                 )
+                UNION ALL
+                SELECT step.id, step.job_id FROM step
+                JOIN stage ON stage.id = step.stage_id JOIN job ON job.id = step.job_id
+                JOIN stage AS needed ON needed.job_id = step.job_id AND needed.name = ANY(stage.needs)
+                JOIN step AS input ON input.stage_id = needed.id AND input.shard = step.shard AND input.state = 'succeeded'
+                WHERE step.state = 'blocked' AND job.state = ANY(:active) AND NOT stage.barrier
+                GROUP BY step.id, stage.id HAVING count(*) = cardinality(stage.needs)
                 """
             ),
             {"active": list(ACTIVE_JOB_STATES)},
@@ -238,22 +245,27 @@ class SchedulingRepository:
     async def candidates(self, queues: Sequence[str], redispatch_seconds: float, limit: int) -> list[Candidate]:
         """Steps to ring for: ready ones, and dispatched ones whose doorbell nobody answered in time.
 
-        Within a job later stages come first; jobs take turns, and a job that has more steps under way waits longer.
+        Within a job later stages come first; jobs take turns, and a job that has more steps under way waits longer. Of each job
+        only the first `limit` are looked at: the index `step_waiting` has them in order, however many wait.
         """
         rows = await self._session.execute(
             sa.text(
                 """
-                WITH waiting AS (
-                    SELECT step.id, step.job_id, step.queue, step.priority,
-                           row_number() OVER (PARTITION BY step.job_id ORDER BY step.priority DESC, step.shard) AS place
-                    FROM step JOIN job ON job.id = step.job_id
-                    WHERE job.state = ANY(:active) AND step.queue = ANY(:queues) AND (
-                        (step.state = 'ready' AND step.not_before <= now())
-                        OR (step.state = 'dispatched' AND step.dispatched_at < now() - make_interval(secs => :seconds)))
-                ), under_way AS (
+                WITH under_way AS (
                     SELECT job_id, count(*) AS steps FROM step WHERE state = 'running'
                         OR (state = 'dispatched' AND dispatched_at >= now() - make_interval(secs => :seconds))
                     GROUP BY job_id
+                ), waiting AS (
+                    SELECT job.id AS job_id, first.id, first.queue, first.priority,
+                           row_number() OVER (PARTITION BY job.id ORDER BY first.priority DESC, first.shard) AS place
+                    FROM job CROSS JOIN LATERAL (
+                        SELECT step.id, step.queue, step.priority, step.shard FROM step
+                        WHERE step.job_id = job.id AND step.state IN ('ready', 'dispatched') AND step.queue = ANY(:queues)
+                            AND CASE step.state WHEN 'ready' THEN step.not_before <= now()
+                                ELSE step.dispatched_at < now() - make_interval(secs => :seconds) END
+                        ORDER BY step.priority DESC, step.shard LIMIT :limit
+                    ) AS first
+                    WHERE job.state = ANY(:active)
                 )
                 SELECT waiting.id, waiting.job_id, waiting.queue FROM waiting LEFT JOIN under_way USING (job_id)
                 ORDER BY waiting.place + COALESCE(under_way.steps, 0), waiting.priority DESC, waiting.job_id LIMIT :limit
@@ -371,8 +383,9 @@ class SchedulingRepository:
 
     # Roll-up.
 
-    async def open_stages(self) -> list[OpenStage]:
-        """Partitioned stages of active jobs that have not ended."""
+    async def open_stages(self, *, complete: bool = False) -> list[OpenStage]:
+        """Partitioned stages of active jobs that have not ended; with `complete` those alone whose steps have all succeeded,
+        which the index `step_unfinished` tells without counting steps."""
         rows = await self._session.execute(
             sa.text(
                 """
@@ -386,10 +399,16 @@ class SchedulingRepository:
                        count(step.id) FILTER (WHERE step.state = 'running') AS running
                 FROM stage JOIN job ON job.id = stage.job_id LEFT JOIN step ON step.stage_id = stage.id
                 WHERE job.state = ANY(:active) AND stage.partitioned AND stage.state IN ('pending', 'running')
+                    AND (NOT :complete OR NOT EXISTS (
+                        SELECT 1 FROM step AS open WHERE open.stage_id = stage.id AND open.state <> 'succeeded'))
                 GROUP BY stage.id, job.id ORDER BY stage.job_id, stage.ordinal
                 """
             ),
-            {"active": list(ACTIVE_JOB_STATES), "row_stages": sorted(kind.value for kind in ROW_STAGES)},
+            {
+                "active": list(ACTIVE_JOB_STATES),
+                "row_stages": sorted(kind.value for kind in ROW_STAGES),
+                "complete": complete,
+            },
         )
         return [msgspec.convert(dict(row._mapping), OpenStage) for row in rows]
 

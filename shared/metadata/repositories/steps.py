@@ -80,6 +80,15 @@ _LOCK_JOB = sa.text(
     "SELECT id, state FROM job WHERE id = (SELECT job_id FROM step WHERE id = :step_id) FOR NO KEY UPDATE"
 )
 
+# The first statement of a claim: one lost in a database crash leaves a dispatched step that is rung again, so it need not wait
+# for the disk.
+_LOCK_JOB_FOR_CLAIM = sa.text(
+    """
+    SELECT id, state, set_config('synchronous_commit', 'off', true) AS setting FROM job
+    WHERE id = (SELECT job_id FROM step WHERE id = :step_id) FOR NO KEY UPDATE
+    """
+)
+
 _CLAIM = sa.text(
     """
     WITH claimed AS (
@@ -95,6 +104,31 @@ _CLAIM = sa.text(
            job.id AS job_id, stage.id AS stage_id, stage.name AS stage, stage.kind, stage.ordinal, stage.needs,
            stage.parameters, stage.state AS stage_state, job.budget_micro_usd
     FROM claimed, made, stage, job WHERE stage.id = claimed.stage_id AND job.id = claimed.job_id
+    """
+)
+
+_SUCCEED = sa.text(
+    """
+    WITH ended AS (
+        UPDATE attempt SET state = 'succeeded', ended_at = now()
+        WHERE id = :attempt_id AND state = 'running' AND lease_until > now() RETURNING step_id
+    )
+    UPDATE step SET state = 'succeeded', ledger = CAST(:ledger AS jsonb), summary = CAST(:summary AS jsonb),
+                    progress = NULL, error = NULL, finished_at = now()
+    FROM ended WHERE step.id = ended.step_id AND step.state = 'running' RETURNING step.id
+    """
+)
+
+# A statement of its own after _SUCCEED, under the job's lock: of two inputs that end at once the second sees the first.
+_FOLLOWERS = sa.text(
+    """
+    UPDATE step SET state = 'ready', not_before = now() FROM stage
+    WHERE stage.job_id = :job_id AND :stage = ANY(stage.needs) AND NOT stage.barrier
+        AND step.stage_id = stage.id AND step.shard = :shard AND step.state = 'blocked'
+        AND cardinality(stage.needs) = (
+            SELECT count(*) FROM stage AS needed JOIN step AS input ON input.stage_id = needed.id AND input.shard = step.shard
+            WHERE needed.job_id = stage.job_id AND needed.name = ANY(stage.needs) AND input.state = 'succeeded')
+    RETURNING stage.name AS stage, step.shard
     """
 )
 
@@ -130,9 +164,7 @@ class StepRepository:
     async def claim(self, step_id: str, dispatch_no: int, worker_id: str, lease_seconds: float) -> Claim | None:
         """Take a dispatched step. None: the doorbell is stale (another worker was faster, the step was dispatched anew, or
         its job stopped)."""
-        # A claim lost in a database crash leaves a dispatched step that is rung again, so it need not wait for the disk.
-        await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
-        job = (await self._session.execute(_LOCK_JOB, {"step_id": step_id})).one_or_none()
+        job = (await self._session.execute(_LOCK_JOB_FOR_CLAIM, {"step_id": step_id})).one_or_none()
         if job is None or job.state not in ACTIVE_JOB_STATES:
             return None
         parameters = {
@@ -226,40 +258,23 @@ class StepRepository:
         was lost, nothing was written."""
         require_transition(ATTEMPT_TRANSITIONS, AttemptState.RUNNING, AttemptState.SUCCEEDED)
         require_transition(STEP_TRANSITIONS, StepState.RUNNING, StepState.SUCCEEDED)
-        await self._session.execute(_LOCK_JOB, {"step_id": claim.step_id})
-        ended = await self._session.execute(
-            sa.text(
-                """
-                UPDATE attempt SET state = 'succeeded', ended_at = now()
-                WHERE id = :id AND state = 'running' AND lease_until > now() RETURNING id
-                """
-            ),
-            {"id": claim.attempt_id},
-        )
-        if ended.scalar_one_or_none() is None:
+        job = (await self._session.execute(_LOCK_JOB, {"step_id": claim.step_id})).one()
+        parameters = {
+            "attempt_id": claim.attempt_id,
+            "ledger": _json(ledger),
+            "summary": None if summary is None else _json(summary),
+        }
+        if (await self._session.execute(_SUCCEED, parameters)).scalar_one_or_none() is None:
             return False
-        await self._session.execute(
-            sa.text(
-                """
-                UPDATE step SET state = 'succeeded', ledger = CAST(:ledger AS jsonb), summary = CAST(:summary AS jsonb),
-                                progress = NULL, error = NULL, finished_at = now()
-                WHERE id = :id AND state = 'running'
-                """
-            ),
-            {
-                "id": claim.step_id,
-                "ledger": _json(ledger),
-                "summary": None if summary is None else _json(summary),
-            },
-        )
-        repository = ArtifactRepository(self._session)
-        for artifact in artifacts:
-            await repository.add(
-                project_id=claim.project_id,
-                job_id=claim.job_id,
-                step_id=claim.step_id,
-                attempt_id=claim.attempt_id,
-                **msgspec.structs.asdict(artifact),
+        if artifacts:
+            origin = {
+                "project_id": claim.project_id,
+                "job_id": claim.job_id,
+                "step_id": claim.step_id,
+                "attempt_id": claim.attempt_id,
+            }
+            await ArtifactRepository(self._session).add_many(
+                [{**origin, **msgspec.structs.asdict(artifact)} for artifact in artifacts]
             )
         if model is not None:
             await ModelRepository(self._session).add(
@@ -271,10 +286,19 @@ class StepRepository:
             )
         if bench is not None:
             await BenchRepository(self._session).add(claim.project_id, bench, job_id=claim.job_id)
-        event = _step_event(claim.stage, claim.shard, claim.step_id, StepState.SUCCEEDED, claim.attempt_id)
-        await self._events.append_many(claim.job_id, [event])
-        await self.wake()
+        events = [_step_event(claim.stage, claim.shard, claim.step_id, StepState.SUCCEEDED, claim.attempt_id)]
+        if job.state in ACTIVE_JOB_STATES:
+            events += await self._unblock_followers(claim)
+        await self._events.append_many(claim.job_id, events, wake=True)
         return True
+
+    async def _unblock_followers(self, claim: Claim) -> list[NewEvent]:
+        """Make the same shard of stages ready that waited for this one alone; returns what is to be told of it."""
+        require_transition(STEP_TRANSITIONS, StepState.BLOCKED, StepState.READY)
+        parameters = {"job_id": claim.job_id, "stage": claim.stage, "shard": claim.shard}
+        rows = await self._session.execute(_FOLLOWERS, parameters)
+        state = StepState.READY.value
+        return [("step.state", {"stage": row.stage, "state": state, "count": 1, "shards": [row.shard]}) for row in rows]
 
     async def end(self, attempt_id: int, end: AttemptEnd, *, backoff_seconds: float) -> Verdict | None:
         """End an attempt without success and decide about its step (see `retry_policy.judge`).
@@ -339,8 +363,7 @@ class StepRepository:
         )
         type_, data = _step_event(step.stage, step.shard, step_id, verdict.step_state, attempt_id)
         data |= {"attempt_state": verdict.attempt_state.value, "error": error}
-        await self._events.append_many(job.id, [(type_, data)])
-        await self.wake()
+        await self._events.append_many(job.id, [(type_, data)], wake=True)
         return verdict
 
     async def wake(self) -> None:

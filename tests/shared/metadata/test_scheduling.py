@@ -52,6 +52,85 @@ async def test_shards_are_pipelined_and_barriers_wait_for_all(sessions: Sessions
     assert states["assemble", 0] == "blocked"
 
 
+async def test_a_commit_makes_the_same_shard_of_the_next_stage_ready(sessions: Sessions) -> None:
+    job = await submitted(sessions)
+    await make_steps(sessions, job, "curate", 1)
+    await make_steps(sessions, job, "assemble", 1)
+    for stage in ("augment", "compose", "respond"):
+        await make_steps(sessions, job, stage, 2)
+    await unblock(sessions)
+    await run(sessions, job)
+    await finish(sessions, job, "curate")
+    assert await unblock(sessions) == 2
+    _, second = await dispatch(sessions, job)
+    taken = await claim(sessions, second)
+    assert taken is not None
+
+    assert await commit(sessions, taken)
+
+    states = await step_states(sessions, job)
+    assert {key for key, state in states.items() if state == "ready"} == {("compose", 1)}
+    async with sessions() as session:
+        told = await session.execute(
+            sa.text(
+                "SELECT data->>'stage', data->>'state' FROM event WHERE job_id = :id AND type = 'step.state' "
+                "ORDER BY sequence DESC LIMIT 2"
+            ),
+            {"id": job.id},
+        )
+        assert [tuple(row) for row in told] == [("compose", "ready"), ("augment", "succeeded")]
+    assert await unblock(sessions) == 0, "the controller finds nothing left behind"
+
+
+async def test_a_commit_of_a_cancelled_job_makes_nothing_ready(sessions: Sessions) -> None:
+    job = await submitted(sessions)
+    await make_steps(sessions, job, "curate", 1)
+    for stage in ("augment", "compose"):
+        await make_steps(sessions, job, stage, 1)
+    await unblock(sessions)
+    await run(sessions, job)
+    await finish(sessions, job, "curate")
+    await unblock(sessions)
+    (doorbell,) = await dispatch(sessions, job)
+    taken = await claim(sessions, doorbell)
+    assert taken is not None
+    async with sessions() as session, session.begin():
+        await JobRepository(session).request_cancel(PROJECT, job.id)
+
+    assert await commit(sessions, taken), "what was finished is kept"
+
+    assert (await step_states(sessions, job))["compose", 0] == "blocked"
+
+
+async def test_of_many_waiting_steps_the_first_of_each_job_are_chosen(sessions: Sessions) -> None:
+    jobs = [await submitted(sessions, f"waits {number}") for number in range(2)]
+    for job in jobs:
+        await make_steps(sessions, job, "augment", 20)
+        async with sessions() as session, session.begin():
+            ready = "UPDATE step SET state = 'ready' WHERE job_id = :id"
+            await session.execute(sa.text(ready), {"id": job.id})
+
+    async with sessions() as session:
+        chosen = await SchedulingRepository(session).candidates(ALL_QUEUES, 30, limit=6)
+        shards = await session.execute(
+            sa.text("SELECT id, job_id, shard FROM step WHERE id = ANY(:ids)"),
+            {"ids": [candidate.step_id for candidate in chosen]},
+        )
+    assert {(row.job_id, row.shard) for row in shards} == {(job.id, shard) for job in jobs for shard in range(3)}
+
+
+async def test_complete_stages_are_those_without_an_unfinished_step(sessions: Sessions) -> None:
+    job = await submitted(sessions)
+    await make_steps(sessions, job, "curate", 1)
+    await unblock(sessions)
+    await run(sessions, job)
+    for stage in ("augment", "compose"):
+        await make_steps(sessions, job, stage, 2)
+    async with sessions() as session:
+        complete = await SchedulingRepository(session).open_stages(complete=True)
+        assert [stage.name for stage in complete if stage.job_id == job.id] == ["curate"]
+
+
 async def test_making_steps_again_changes_nothing(sessions: Sessions) -> None:
     job = await submitted(sessions)
     async with sessions() as session, session.begin():

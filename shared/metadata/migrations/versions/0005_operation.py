@@ -53,9 +53,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.execute(_DEMAND)
+    op.create_index(
+        "step_waiting",
+        "step",
+        ["job_id", sa.text("priority DESC"), "shard"],
+        postgresql_where=sa.text("state IN ('ready', 'dispatched')"),
+    )
+    op.create_index("step_unfinished", "step", ["stage_id"], postgresql_where=sa.text("state <> 'succeeded'"))
 
 
 def downgrade() -> None:
+    op.drop_index("step_unfinished", table_name="step")
+    op.drop_index("step_waiting", table_name="step")
     op.execute("DROP VIEW pool_demand")
     op.drop_table("worker_group")
     op.drop_column("job", "artifacts_removed_at")

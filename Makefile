@@ -145,6 +145,10 @@ gates: environment $(BIN)/.dev ## what the quality gates find of slips whose tru
 audit-planted: environment $(BIN)/.dev ## what the audit finds of defects planted in a finished job's exports (COLLECTION=out/demo)
 	@$(RUN) gates.planted --alone "$(COLLECTION)/assemble/exports" "$(COLLECTION)/audit-planted"
 
+.PHONY: secrets
+secrets: ## files of random secrets for docker compose, in infra/compose/secrets; what is there stays
+	@bash infra/compose/secrets.sh
+
 .PHONY: compose-test
 compose-test: $(BIN)/.dev ## docker compose up for real, one job by curl (needs a Docker engine)
 	@bash tests/compose/run.sh

@@ -1,8 +1,6 @@
 """Local copies of immutable objects, by sha256: a page is cut from a file on disk, not from the store."""
 
 import asyncio
-import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shared.artifacts.protocol import ArtifactStore
+from shared.scratch import Scratch
 
 
 class ObjectReference(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class LocalObjects:
         self._store = store
         self._parent = parent
         self._maximum_bytes = maximum_bytes
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
         self._locks: dict[str, asyncio.Lock] = {}
@@ -62,9 +61,9 @@ class LocalObjects:
             yield [await stack.enter_async_context(self.local(reference)) for reference in references]
 
     async def close(self) -> None:
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-            self._folder = None
+        if self._scratch is not None:
+            await asyncio.to_thread(self._scratch.close)
+            self._scratch = None
         self._entries.clear()
         self._bytes = 0
 
@@ -82,13 +81,13 @@ class LocalObjects:
             return entry
 
     async def _path(self, sha256: str) -> Path:
-        if self._folder is None:
-            if self._parent is not None:
-                await asyncio.to_thread(self._parent.mkdir, parents=True, exist_ok=True)
-            folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="multifacet-api-", dir=self._parent)
-            if self._folder is None:
-                self._folder = Path(folder)
-        return self._folder / sha256
+        if self._scratch is None:
+            scratch = await asyncio.to_thread(Scratch, self._parent, "api")
+            if self._scratch is None:
+                self._scratch = scratch
+            else:
+                await asyncio.to_thread(scratch.close)
+        return self._scratch.folder / sha256
 
     def _evict(self) -> None:
         if self._bytes <= self._maximum_bytes:

@@ -1,6 +1,5 @@
 """A job from a single command: on the system that runs, or on one that is started for it and stopped again."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from shared.domain.errors import MultifacetError
 from shared.domain.jobs import ModelChoice
 from shared.llm.providers import load_providers
 from shared.settings import get_settings
+from shared.settings.secrets import environment_secret
 
 DEFAULT_MODELS = {"simulator": "simulator-large", "openai": "gpt-4.1-mini"}
 
@@ -65,7 +65,7 @@ def _check_configured(choices: Sequence[dict[str, str]]) -> None:
     models = [providers.require(ModelChoice.model_validate(choice), "") for choice in choices]
     for model in models:
         variable = model.provider.api_key_env
-        if variable is not None and not os.environ.get(variable, "").strip():
+        if variable is not None and not environment_secret(variable):
             raise MultifacetError(f"provider {model.provider_name!r} needs a key: set {variable} and run this again")
 
 

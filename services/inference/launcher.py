@@ -62,7 +62,10 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _REFUSALS = 5
 _DETAIL_CHARACTERS = 2000
 _TAIL_LINES = 12
-_SECRETS = ("MULTIFACET_LAUNCHER_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_SECRETS = frozenset(
+    name + end for name in ("MULTIFACET_LAUNCHER_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") for end in ("", "_FILE")
+)
+"""Variables that servers are not given."""
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _turns = itertools.count(time.time_ns() // 1_000_000_000)  # from another port than the launcher before
@@ -188,6 +191,7 @@ class Options:
     hung_seconds: float
     crashes: int
     token: str = field(repr=False, default="")
+    health_file: Path | None = None
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -230,6 +234,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         )
     if given.hung_seconds <= 0:
         parser.error(f"--hung-seconds is {given.hung_seconds:g}; give the seconds that a busy server may keep silent")
+    os.environ["HF_TOKEN"] = _secret("HF_TOKEN")  # where libraries and `hub_request` look for it
     advertise = given.advertise or given.listen
     if advertise in {"0.0.0.0", "::"}:
         parser.error(f"--listen {given.listen} is no address to call; give --advertise with this machine's name")
@@ -254,8 +259,20 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         steady_seconds=given.steady_seconds,
         hung_seconds=given.hung_seconds,
         crashes=given.crashes,
-        token=environment.get("MULTIFACET_LAUNCHER_TOKEN", "").strip(),
+        token=_secret("MULTIFACET_LAUNCHER_TOKEN"),
+        health_file=Path(environment["MULTIFACET_HEALTH_FILE"]) if environment.get("MULTIFACET_HEALTH_FILE") else None,
     )
+
+
+def _secret(name: str) -> str:
+    """Of the file that the variable with _FILE after it names, else of the variable itself. Ends the process with one line for a
+    file that cannot be read."""
+    path = os.environ.get(name + "_FILE", "").strip()
+    try:
+        held = Path(path).read_text(encoding="utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"{name}_FILE={path} cannot be read ({_name_of(error)}); set a text file that this process may read")
+    return held or os.environ.get(name, "").strip()
 
 
 def find_devices() -> tuple[int, ...]:
@@ -1152,6 +1169,7 @@ class Launcher:
             if not self._ending.is_set():
                 self._report()
             self._give_gpus_up()
+            self._show_life()
         say("launcher_leaves")
         self._report(leaving=True)  # nobody is sent here any more
         for place in self.places:
@@ -1160,6 +1178,12 @@ class Launcher:
             place.join()
         self._report(leaving=True)
         say("launcher_ended")
+
+    def _show_life(self) -> None:
+        """Touch the file that a health check looks at. An api that is away is no fault of this process."""
+        if self._options.health_file is not None:
+            with suppress(OSError):
+                self._options.health_file.touch()
 
     def _report(self, *, leaving: bool = False) -> bool:
         said = [place.said() for place in self.places]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.domain.errors import InputRefused, StepFailed
 from shared.domain.jobs import ModelChoice
+from shared.settings.secrets import FILE_SUFFIX, SecretUnreadable, environment_secret
 
 ANY_MODEL = "*"
 """In a provider's `models`: stands for every model name that is not listed itself."""
@@ -109,12 +110,15 @@ class ResolvedModel(msgspec.Struct, frozen=True):
         name = self.provider.api_key_env
         if name is None:
             return None
-        key = os.environ.get(name, "").strip()
+        try:
+            key = environment_secret(name)
+        except SecretUnreadable as error:
+            raise StepFailed("authentication_failed", str(error)) from error
         if not key:
             raise StepFailed(
                 "authentication_failed",
                 f"provider {self.provider_name!r} needs a key, but the environment variable {name} of this worker is not "
-                "set: set it and retry the job",
+                f"set, nor does {name}{FILE_SUFFIX} name a file that holds it: set it and retry the job",
             )
         return key
 

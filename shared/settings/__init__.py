@@ -3,10 +3,12 @@
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.settings.secrets import read_secret, refuse_known, with_password
 
 ENVIRONMENT_PREFIX = "MULTIFACET_"
 
@@ -15,22 +17,50 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _DATABASE_SCHEMES = ("postgresql://", "postgresql+", "postgres://")
 _REDIS_SCHEMES = ("redis://", "rediss://")
 
+_SECRETS = (
+    "database_password",
+    "redis_password",
+    "s3_access_key",
+    "s3_secret_key",
+    "perspective_key",
+    "launcher_token",
+)
+"""Fields with a `<field>_file` before them, whose content stands before their own value."""
+
+
+def _secret_file(name: str) -> Any:
+    return Field(
+        default=None, description=f"file that holds `{name}`; stands before the variable where it is not empty"
+    )
+
 
 class Settings(BaseSettings):
     """One flat list, read once per process. Durations are in seconds."""
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="ignore", frozen=True)
 
-    database_url: str = Field(
-        default="postgresql+psycopg://multifacet@localhost/multifacet", description="SQLAlchemy URL; psycopg 3 only"
+    database_password_file: Path | None = _secret_file("database_password")
+    database_password: SecretStr = Field(
+        default=SecretStr(""), validate_default=True, description="of the user that `database_url` names without one"
     )
-    redis_url: str = "redis://localhost:6379/0"
+    database_url: str = Field(
+        default="postgresql+psycopg://multifacet@localhost/multifacet",
+        validate_default=True,
+        description="SQLAlchemy URL; psycopg 3 only",
+    )
+    redis_password_file: Path | None = _secret_file("redis_password")
+    redis_password: SecretStr = Field(
+        default=SecretStr(""), validate_default=True, description="where `redis_url` has none"
+    )
+    redis_url: str = Field(default="redis://localhost:6379/0", validate_default=True)
 
     artifact_store: Literal["directory", "s3"] = "directory"
     artifact_directory: Path = Path("artifacts")
     s3_endpoint: str = Field(default="localhost:9000", description="host:port of MinIO or any S3 server")
-    s3_access_key: str = ""
-    s3_secret_key: SecretStr = SecretStr("")
+    s3_access_key_file: Path | None = _secret_file("s3_access_key")
+    s3_access_key: str = Field(default="", validate_default=True)
+    s3_secret_key_file: Path | None = _secret_file("s3_secret_key")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
     s3_bucket: str = "multifacet"
     s3_secure: bool = False
 
@@ -50,8 +80,11 @@ class Settings(BaseSettings):
     api_workers: int = Field(default=1, ge=1, le=64, description="processes that answer at the api's port")
     upload_limit_bytes: int = Field(default=2 << 30, ge=1)
 
+    perspective_key_file: Path | None = _secret_file("perspective_key")
     perspective_key: SecretStr = Field(
-        default=SecretStr(""), description="key of the Perspective API, where evaluations may score toxicity by it"
+        default=SecretStr(""),
+        validate_default=True,
+        description="key of the Perspective API, where evaluations may score toxicity by it",
     )
     perspective_url: str = Field(
         default="https://commentanalyzer.googleapis.com/v1alpha1/comments:analyze", description="its address"
@@ -112,8 +145,11 @@ class Settings(BaseSettings):
     )
     llm_cache_ttl_seconds: Seconds = Field(default=30 * 86_400.0, description="age at which a stored answer expires")
 
+    launcher_token_file: Path | None = _secret_file("launcher_token")
     launcher_token: SecretStr = Field(
-        default=SecretStr(""), description="what launchers of model servers send; without it none is heard"
+        default=SecretStr(""),
+        validate_default=True,
+        description="what launchers of model servers send; without it none is heard",
     )
     launcher_lease_seconds: Seconds = Field(
         default=20.0, description="a launcher that reports nothing for so long counts as gone; it reports every 2 s"
@@ -130,19 +166,39 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
 
+    @field_validator(*(f"{name}_file" for name in _SECRETS))
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_secret(path)
+        return path
+
+    @field_validator(*_SECRETS, mode="before")
+    @classmethod
+    def _of_its_file(cls, value: Any, info: ValidationInfo) -> Any:
+        path: Path | None = info.data.get(f"{info.field_name}_file")
+        return (read_secret(path) or value) if path is not None else value
+
+    @field_validator(*_SECRETS)
+    @classmethod
+    def _not_known_to_everybody(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        if info.field_name != "s3_access_key":  # the name of a user, which is no secret by itself
+            refuse_known(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return value
+
     @field_validator("database_url")
     @classmethod
-    def _postgresql(cls, url: str) -> str:
+    def _postgresql(cls, url: str, info: ValidationInfo) -> str:
         if not url.startswith(_DATABASE_SCHEMES):
             raise ValueError("it is no URL of PostgreSQL; give postgresql+psycopg://user:password@host:port/database")
-        return url
+        return with_password(url, _set_apart(info, "database_password"), user_needed=True)
 
     @field_validator("redis_url")
     @classmethod
-    def _redis(cls, url: str) -> str:
+    def _redis(cls, url: str, info: ValidationInfo) -> str:
         if not url.startswith(_REDIS_SCHEMES):
             raise ValueError("it is no URL of Redis; give redis://host:port/number")
-        return url
+        return with_password(url, _set_apart(info, "redis_password"), user_needed=False)
 
     @field_validator("docker_url")
     @classmethod
@@ -166,6 +222,11 @@ class Settings(BaseSettings):
                 f"{endpoint!r} is an address; give host:port alone, and set MULTIFACET_S3_SECURE=true for https"
             )
         return endpoint
+
+
+def _set_apart(info: ValidationInfo, name: str) -> str:
+    password = info.data.get(name)  # absent where it was refused itself
+    return password.get_secret_value().strip() if isinstance(password, SecretStr) else ""
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from shared.domain.errors import MultifacetError
 from shared.settings import ENVIRONMENT_PREFIX, Settings
 
-_SECRET_PARTS = ("key", "secret", "token", "url")
+_SECRET_PARTS = ("key", "secret", "token", "password", "url")
 """In the name of a setting whose value is not shown: urls may hold a password."""
 
 _WITHOUT_SCHEMA = frozenset({"UndefinedTable", "UndefinedColumn"})
@@ -61,10 +61,11 @@ def _settings_fault(error: ValidationError) -> str:
     for fault in error.errors(include_url=False):
         name = str(fault["loc"][0]).lower()
         variable = ENVIRONMENT_PREFIX + name.upper()
-        shown = variable if any(part in name for part in _SECRET_PARTS) else f"{variable}={fault['input']!r}"
+        hidden = any(part in name for part in _SECRET_PARTS) and not name.endswith("_file")
+        shown = variable if hidden else f"{variable}={fault['input']!r}"
         text = fault["msg"].removeprefix("Value error, ")
-        default = Settings.model_fields[name].default
-        faults.append(f"{shown} cannot be used: {text[:1].lower()}{text[1:]} (default: {default})")
+        default = "" if hidden else f" (default: {Settings.model_fields[name].default})"
+        faults.append(f"{shown} cannot be used: {text[:1].lower()}{text[1:]}{default}")
     return "; ".join(faults) + "; correct this or unset it"
 
 

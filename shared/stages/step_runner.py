@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ from shared.metadata.repositories.events import NewEvent
 from shared.metadata.repositories.steps import Claim, Progress, StepRepository
 from shared.queue.lease import Lease, LeaseKeeper
 from shared.queue.retry_policy import BACKOFF_SHARE, AttemptEnd, EndKind
+from shared.scratch import Scratch
 from shared.settings import Settings
 from shared.stages.answering import AnsweringModels
 from shared.stages.capacity import Capacity, StepLoad
@@ -74,6 +75,8 @@ class StepRunner:
         self._jobs = JobDataCache(sessions)
         self._models: LanguageModels | None = None
         self._models_lock = asyncio.Lock()
+        self._scratch: Scratch | None = None
+        self._scratch_lock = threading.Lock()
         self.capacity = Capacity(
             settings.worker_slots,
             settings.worker_most_slots,
@@ -84,6 +87,16 @@ class StepRunner:
     async def close(self) -> None:
         if self._models is not None:
             await self._models.close()
+        if self._scratch is not None:
+            await asyncio.to_thread(self._scratch.close)
+            self._scratch = None
+
+    def _work_folder(self) -> Path:
+        """A new folder for an attempt."""
+        with self._scratch_lock:
+            if self._scratch is None:
+                self._scratch = Scratch(self._settings.work_folder, "worker")
+        return self._scratch.make_folder()
 
     async def answer(self, step_id: str, dispatch_no: int) -> bool:
         """Run the step that a doorbell names, unless it is taken, stale or this worker leaves. Returns whether it ran. Never
@@ -158,7 +171,7 @@ class StepRunner:
                 f"the worker of the queue has no handler for stages of kind {claim.kind}; seen: "
                 f"{', '.join(sorted(self._handlers))}; start workers of the same release",
             )
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="multifacet-", dir=self._settings.work_folder))
+        folder = await asyncio.to_thread(self._work_folder)
         try:
             data = await self._jobs.get(claim.job_id)
             if isinstance(handler, RowStageHandler):

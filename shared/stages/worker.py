@@ -32,6 +32,7 @@ from shared.queue.doorbell_worker import DoorbellWorker
 from shared.queue.lease import LeaseKeeper
 from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
+from shared.settings.secrets import adopt_secret_files
 from shared.settings.start_up import ended_in_words, starting
 from shared.stages.gpus import Gpus
 from shared.stages.protocol import RowStageHandler
@@ -237,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with starting():
             settings = get_settings()
             configure_logging(settings, "worker")
+            adopt_secret_files()
             parse_url(settings.database_url)
         try:
             roles = parse_roles(given.roles)

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# `docker compose up` for real: one job with a small training, answers and their evaluation by curl, its artifacts listed in the object store, its model
-# deployed and answering. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running.
-# TORCH and TORCH_INDEX choose the build of torch, as for docker compose.
+# `docker compose up` for real: how containers are confined, one job with a small training, answers and their evaluation by curl, its
+# artifacts listed in the object store, its model deployed and answering, every service restarted in the middle of a job, workers that
+# leave and come back. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running.
+#
+# TORCH and TORCH_INDEX choose the build of torch, as for docker compose. BUILD=0 takes the images as they are. STORE=folder puts a
+# store of ours in MinIO's place (for machines without its image). PARTS chooses from: confinement job restarts scaling.
+# SERVICES="redis api" restarts those alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export COMPOSE_PROJECT_NAME=multifacet-test MULTIFACET_PORT=${MULTIFACET_PORT:-18080} MINIO_CONSOLE_PORT=${MINIO_CONSOLE_PORT:-19001}
-base=http://127.0.0.1:$MULTIFACET_PORT
 work=$(mktemp -d)
+PARTS=${PARTS:-confinement job restarts scaling}
+export COMPOSE_PROJECT_NAME=multifacet-test MULTIFACET_PORT=${MULTIFACET_PORT:-18080} MINIO_CONSOLE_PORT=${MINIO_CONSOLE_PORT:-19001}
+export COMPOSE_FILE=docker-compose.yml:tests/compose/override.yml SECRETS_FOLDER=$work/secrets WORKER_IDLE_SECONDS=3600
+base=http://127.0.0.1:$MULTIFACET_PORT
 finish() {
   code=$?
   if [ $code -ne 0 ]; then docker compose ps --all; docker compose logs --tail 40; fi
@@ -15,18 +21,37 @@ finish() {
   exit $code
 }
 trap finish EXIT
+part() { case " $PARTS " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+echo "== secrets"
+bash infra/compose/secrets.sh "$SECRETS_FOLDER"
 
 echo "== build and start"
-# The plain builder: it needs nothing from a registry beyond the base images.
-for target in base torch; do
-  name=multifacet; [ $target = base ] || name=multifacet-$target
-  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag $name:latest --file infra/docker/Dockerfile --target $target \
-    --build-arg TORCH="${TORCH:-torch==2.13.0}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" .
-done
-docker compose up --detach --no-build --quiet-pull 2>&1 | tail -n 30
+if [ "${BUILD:-1}" = 1 ]; then
+  # The plain builder: it needs nothing from a registry beyond the base images.
+  export DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0}
+  for target in base torch; do
+    name=multifacet; [ $target = base ] || name=multifacet-$target
+    docker build --quiet --tag $name:latest --file infra/docker/Dockerfile --target $target \
+      --build-arg TORCH="${TORCH:-torch==2.13.0}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" .
+  done
+  docker build --quiet --tag multifacet-docker-proxy:latest --file infra/docker/docker-proxy.Dockerfile infra/docker
+fi
+if [ "${STORE:-}" = folder ]; then
+  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --tag multifacet-test-store:1 --file tests/compose/store.Dockerfile tests/chaos
+  export MINIO_IMAGE=multifacet-test-store:1
+fi
+if part confinement; then
+  echo "== known defaults are refused"
+  if docker run --rm --env MULTIFACET_DATABASE_PASSWORD=multifacet multifacet:latest multifacet migrate 2>"$work/refused"; then
+    echo "a password that everybody knows was taken"; exit 1
+  fi
+  cat "$work/refused"; grep --quiet "everybody knows" "$work/refused"
+fi
+docker compose up --detach --no-build --quiet-pull 2>&1 | tail -n 40
 
 echo "== wait for the api"
-for _ in $(seq 90); do
+for _ in $(seq 300); do
   if curl --silent --fail --max-time 3 "$base/health/ready" >/dev/null; then break; fi
   sleep 1
 done
@@ -37,6 +62,18 @@ key=$(docker compose exec -T api python -m services.api create-key --project def
 [ "$(curl --silent --output /dev/null --write-out '%{http_code}' "$base/v1/jobs")" = 401 ] || { echo "no key was asked for"; exit 1; }
 auth=(--header "authorization: Bearer $key")
 
+export MULTIFACET_API_KEY=$key
+
+if part confinement; then
+  echo "== confinement"
+  for _ in $(seq 120); do
+    if ! docker compose ps --format '{{.Health}}' | grep --quiet starting; then break; fi
+    sleep 2
+  done
+  python3 tests/compose/confinement.py
+fi
+
+one_job() {
 echo "== submit by curl"
 curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' --dump-header "$work/headers" \
   --data '{"name":"compose","sources":[{"bundled":"demo","limit":40}],"teacher":{"provider":"simulator","model":"simulator-small"},"train":[{"preset":"smoke-cpu","name":"sft","maximum_steps":4}],"judge":{"provider":"simulator","model":"simulator-small"},"questions":{"maximum_rows":2},"bench":{"name":"compose"},"evaluate":{"absolute":{"runs":1}},"answer":[{"name":"answers","candidate":{"stage":"sft"},"decoding":{"max_tokens":8}}]}' \
@@ -122,4 +159,27 @@ P
 
 echo "== undeployed"
 curl --silent --show-error --fail "${auth[@]}" --request DELETE "$base/v1/deployments/tiny" | grep --quiet '"stopped"'
-echo "1 passed, 0 failed"
+}
+if part job; then one_job; fi
+
+if part restarts; then
+  echo "== every service restarted in the middle of a job"
+  # shellcheck disable=SC2086
+  python3 tests/compose/restarts.py "$base" ${SERVICES:-}
+fi
+
+if part scaling; then
+  echo "== to zero and back"
+  export WORKER_IDLE_SECONDS=20
+  docker compose up --detach --no-build 2>&1 | tail -n 3
+  python3 tests/compose/scaling.py "$base"
+fi
+
+echo "== no secret in a log"
+docker compose logs --no-color >"$work/log" 2>&1
+for file in "$SECRETS_FOLDER"/*; do
+  if [ "$(wc -c <"$file")" -gt 1 ] && [ "${file##*/}" != s3_access_key ] && grep --quiet --fixed-strings "$(cat "$file")" "$work/log"; then
+    echo "the logs hold ${file##*/}"; exit 1
+  fi
+done
+echo "passed: $PARTS"

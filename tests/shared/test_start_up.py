@@ -42,6 +42,22 @@ def started(module: tuple[str, ...], **settings: str) -> subprocess.CompletedPro
         (WORKER, {"MULTIFACET_PROVIDERS_FILE": "/nope"}, "MULTIFACET_PROVIDERS_FILE"),
         (API, {"MULTIFACET_BOOTSTRAP_KEY_FILE": "/nope"}, "MULTIFACET_BOOTSTRAP_KEY_FILE"),
         (
+            MIGRATE,
+            {"MULTIFACET_DATABASE_PASSWORD_FILE": "/nope"},
+            "MULTIFACET_DATABASE_PASSWORD_FILE='/nope' cannot be used: /nope",
+        ),
+        (
+            CONTROLLER,
+            {"MULTIFACET_REDIS_PASSWORD": "changeme"},
+            "MULTIFACET_REDIS_PASSWORD cannot be used: it is a value that",
+        ),
+        (
+            API,
+            {"MULTIFACET_S3_SECRET_KEY": "multifacet-secret"},
+            "MULTIFACET_S3_SECRET_KEY cannot be used: it is a value that",
+        ),
+        (WORKER, {"HF_TOKEN_FILE": "/nope"}, "HF_TOKEN_FILE cannot be used: /nope"),
+        (
             API,
             {"MULTIFACET_BOOTSTRAP_KEY": "mf_" + "k" * 40, "MULTIFACET_DATABASE_URL": NO_DATABASE},
             "Connection refused",

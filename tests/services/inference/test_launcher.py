@@ -99,6 +99,41 @@ def test_the_token_is_not_handed_on_to_servers_nor_told_in_the_log(api: FakeApi,
     assert "files/m1" not in launcher.said(), "URLs may be signed: none is logged"
 
 
+def test_tokens_may_lie_in_files_and_stand_before_the_variables(api: FakeApi, started: Any, tmp_path: Path) -> None:
+    hub = FakeHub({"config.json": b"{}", "model.safetensors": b"weights"})
+    (tmp_path / "token").write_text("of-the-file\n")
+    (tmp_path / "hub").write_text("hub-of-the-file\n")
+    launcher = started(
+        MULTIFACET_LAUNCHER_TOKEN_FILE=str(tmp_path / "token"),
+        HF_TOKEN_FILE=str(tmp_path / "hub"),
+        HF_ENDPOINT=hub.http.url,
+    )
+    api.want("dep_1:1", {"key": "hub-some/model@v1", "repository": "some/model", "revision": "v1"})
+    now = api.until_serving("dep_1:1")
+    assert api.tokens == {"Bearer of-the-file"}
+    assert dict(hub.seen)["/some/model/resolve/c0ffee/model.safetensors"] == "Bearer hub-of-the-file"
+    assert generate(now["address"])["token"] is None
+    assert "of-the-file" not in launcher.said()
+    hub.close()
+
+
+def test_a_file_of_a_token_that_cannot_be_read_is_told_in_one_line(api: FakeApi, started: Any) -> None:
+    launcher = started(MULTIFACET_LAUNCHER_TOKEN_FILE="/nowhere/token")
+    assert launcher.process.wait(30) == 1
+    assert launcher.said().startswith("MULTIFACET_LAUNCHER_TOKEN_FILE=/nowhere/token cannot be read")
+    assert launcher.said().count("\n") == 1
+
+
+def test_it_shows_that_it_lives_also_while_the_api_is_away(api: FakeApi, started: Any, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    launcher = started(MULTIFACET_HEALTH_FILE=str(alive))
+    wait_for(alive.exists)
+    api.away = True
+    wait_for(lambda: "api_trouble" in launcher.events())
+    alive.unlink()
+    wait_for(alive.exists)
+
+
 def test_another_model_takes_over_without_a_moment_in_which_nothing_answers(api: FakeApi, started: Any) -> None:
     started()
     api.want("dep_1:1", api.model("m1", answer="one"))

@@ -23,5 +23,5 @@ async def expire_leases(state: ControllerState) -> None:
         for attempt_id, job_id, step_id in expired:
             verdict = await steps.end(attempt_id, end, backoff_seconds=state.settings.lease_seconds * BACKOFF_SHARE)
             if verdict is not None:
-                state = verdict.step_state.value
-                _log.warning("attempt_lost", job_id=job_id, step_id=step_id, attempt_id=attempt_id, step_state=state)
+                became = verdict.step_state.value
+                _log.warning("attempt_lost", job_id=job_id, step_id=step_id, attempt_id=attempt_id, step_state=became)

@@ -1,7 +1,10 @@
 """Requests of this process by route: how many, how long, how they ended; and a span around each where traces are on."""
 
 import os
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -34,6 +37,20 @@ def process_registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
+
+
+@contextmanager
+def counted_together() -> Iterator[None]:
+    """Let processes that start inside count into one folder, which ends with the block; the operator's own folder is kept."""
+    if os.environ.get(_FOLDER_VARIABLE):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="multifacet-metrics-") as folder:
+        os.environ[_FOLDER_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_FOLDER_VARIABLE]
 
 
 class Observed:

@@ -1,5 +1,8 @@
 """`GET /metrics` of a running application: who may read it, what it holds, and that it answers without a database."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -8,6 +11,7 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from services.api.request_metrics import counted_together
 from services.api.state import ApiState
 from services.api.system_metrics import SystemMetrics
 from shared.domain.plan import SERVICES
@@ -133,3 +137,30 @@ def test_an_api_process_tells_its_own_memory_and_time(settings: Settings) -> Non
     found = samples(text)
     assert found["process_resident_memory_bytes", ()] > 10_000_000
     assert found["multifacet_database_up", ()] == 1
+
+
+def test_processes_behind_one_port_count_together() -> None:
+    counting = """
+from services.api.request_metrics import REQUEST_SECONDS
+REQUEST_SECONDS.labels("GET", "/a/route", "2xx").observe(0.2)
+"""
+    telling = """
+from prometheus_client import generate_latest
+from services.api.request_metrics import process_registry
+print(generate_latest(process_registry()).decode())
+"""
+
+    def run(program: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=300
+        ).stdout
+
+    with counted_together():
+        run(counting)
+        run(counting)
+        found = samples(run(telling))
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    labels = (("method", "GET"), ("route", "/a/route"), ("status", "2xx"))
+    assert found["multifacet_http_request_seconds_count", labels] == 2
+    assert not folder.exists()
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ

@@ -14,6 +14,7 @@ from shared.settings import Settings, get_settings
 from shared.settings.start_up import ended_in_words, starting
 from shared.stages.small_process import settle_after_imports
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.tracing import configure_tracing
 
 SHUTDOWN_SECONDS = 10
 
@@ -44,6 +45,7 @@ def main() -> None:
 def prepare(settings: Settings) -> FastAPI:
     """The application, with everything done that needs an operator where it fails."""
     configure_logging(settings, "api")
+    configure_tracing(settings, "api")
     parse_url(settings.database_url)
     app = create_app(settings)
     asyncio.run(bootstrap(settings))

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 
 from services.api import problems
 from services.api.authentication import Gate, check_settings
@@ -20,6 +21,7 @@ from services.api.live_models import live_models
 from services.api.local_objects import LocalObjects
 from services.api.pages import mount_pages
 from services.api.problems import ProblemBody
+from services.api.request_metrics import Observed
 from services.api.routes import (
     annotations,
     artifacts,
@@ -34,6 +36,7 @@ from services.api.routes import (
     keys,
     launchers,
     live,
+    metrics,
     pools,
     profiles,
     providers,
@@ -42,6 +45,7 @@ from services.api.routes import (
     usage,
 )
 from services.api.state import ApiState
+from services.api.system_metrics import SystemMetrics
 from shared.artifacts import open_store
 from shared.domain.errors import InputRefused
 from shared.llm.providers import Providers, load_providers
@@ -63,6 +67,15 @@ server. There unknown fields are ignored, and errors have OpenAI's shape.
 
 _POOL_SIZE = 10
 
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own would send queries, and errors with their text and trace, wherever its environment variables say."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Raises LoopbackRefused for the mode without keys on an address that others can reach, and InputRefused
@@ -81,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     problems.install(app)
     live.mount(app)
@@ -103,10 +117,11 @@ def create_app(settings: Settings) -> FastAPI:
         providers,
         keys,
     )
-    for module in (*modules, health):
+    for module in (*modules, health, metrics):
         app.include_router(module.router)
     mount_pages(app)
     app.add_middleware(Gate, settings=settings, state=lambda: app.state.api)
+    app.add_middleware(Observed)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -136,6 +151,7 @@ def _lifespan(settings: Settings, configured: Providers) -> Any:
             datasets=DatasetReader(objects),
             benches=BenchReader(objects),
             models=live_models(settings, configured),
+            system_metrics=SystemMetrics(sessions, settings.launcher_lease_seconds),
             gateway=Gateway(settings, configured, sessions),
         )
         app.state.api = state

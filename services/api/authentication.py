@@ -34,6 +34,8 @@ UPLOAD_PATH = "/v1/files"
 LAUNCHER_PATH = "/v1/launchers/"
 """Launchers of model servers have a token of their own, which the routes below ask for."""
 LAUNCHER_LIMIT_BYTES = 512 << 10
+METRICS_PATH = "/metrics"
+"""So has whoever reads metrics."""
 _OPEN_PATHS = ("/v1/session", LAUNCHER_PATH)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _IMPLIED = {
@@ -202,7 +204,7 @@ class Gate:
         needed = path.startswith("/v1/") and not path.startswith(_OPEN_PATHS)
         if self._settings.authentication == "loopback":
             return Caller(DEFAULT_PROJECT, SCOPES)
-        if path.startswith(LAUNCHER_PATH):
+        if path.startswith(LAUNCHER_PATH) or path == METRICS_PATH:
             return None
         find = identify_reader if scope["method"] in _SAFE_METHODS else identify
         if is_live_path(path):

@@ -14,6 +14,7 @@ from services.api.datasets import DatasetReader
 from services.api.events import EventHub
 from services.api.gateway.gateway import Gateway
 from services.api.local_objects import LocalObjects
+from services.api.system_metrics import SystemMetrics
 from shared.artifacts.protocol import ArtifactStore
 from shared.llm.models import LanguageModels
 from shared.llm.providers import Providers
@@ -35,6 +36,7 @@ class ApiState:
     benches: BenchReader
     gateway: Gateway
     models: LanguageModels
+    system_metrics: SystemMetrics
     inferring: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the request whose preferences are being inferred."""
 

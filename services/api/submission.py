@@ -27,6 +27,7 @@ from shared.metadata.tables import UploadedFile
 from shared.sources.bundled import bundled_file
 from shared.sources.inspection import SourceInspection, inspect_file
 from shared.stages.training_inputs import find_file_of_data, find_job_of_data, find_registered_base
+from shared.telemetry.tracing import current_trace
 
 DEFAULT_TAXONOMY_ID = "multifacet"
 UNKNOWN_ROWS = 1000
@@ -167,6 +168,7 @@ async def submit_spec(state: ApiState, project_id: str, spec: JobSpec, idempoten
             teacher_is_simulator=checked.teacher_is_simulator,
             estimate=checked.estimate.model_dump(mode="json"),
             idempotency=idempotency,
+            trace=current_trace(),
         )
     return job.id
 

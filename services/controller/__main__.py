@@ -11,6 +11,7 @@ from shared.metadata.engine import parse_url
 from shared.settings import Settings, get_settings
 from shared.settings.start_up import ended_in_words, starting
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.tracing import configure_tracing
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
         with starting():
             settings = get_settings()
             configure_logging(settings, "controller")
+            configure_tracing(settings, "controller")
             parse_url(settings.database_url)
         uvloop.run(run(settings))
 

@@ -26,7 +26,7 @@ from services.controller import (
 )
 from services.controller.state import ControllerState
 from shared.artifacts import open_store
-from shared.metadata.engine import WAKE_CHANNEL, connect, create_engine, session_factory
+from shared.metadata.engine import LEADER_LOCK, WAKE_CHANNEL, connect, create_engine, session_factory
 from shared.metadata.repositories.outlook import Outlook, OutlookRepository
 from shared.queue.doorbell import DoorbellPublisher
 from shared.settings import Settings
@@ -34,9 +34,6 @@ from shared.telemetry import heartbeat
 from shared.telemetry.logs import error_place
 
 _log = structlog.get_logger(__name__)
-
-LEADER_LOCK = 0x6D66_6C65_6164
-"""Key of the advisory lock: 'mflead' in ASCII."""
 
 _SHORTEST_PAUSE_SECONDS = 0.02
 """Between two rounds, so that a burst of wake-ups becomes one."""

@@ -17,10 +17,11 @@ async def expire_leases(state: ControllerState) -> None:
         expired = await scheduling.expired_attempts()
         if not expired:
             return
-        await scheduling.lock_jobs(job_id for _, job_id in expired)
+        await scheduling.lock_jobs(job_id for _, job_id, _ in expired)
         steps = StepRepository(session)
         end = AttemptEnd(EndKind.LOST, "lease_expired", "the worker was not heard of for a whole lease")
-        for attempt_id, job_id in expired:
+        for attempt_id, job_id, step_id in expired:
             verdict = await steps.end(attempt_id, end, backoff_seconds=state.settings.lease_seconds * BACKOFF_SHARE)
             if verdict is not None:
-                _log.warning("attempt_lost", job_id=job_id, attempt_id=attempt_id, step=verdict.step_state.value)
+                became = verdict.step_state.value
+                _log.warning("attempt_lost", job_id=job_id, step_id=step_id, attempt_id=attempt_id, step_state=became)

@@ -50,6 +50,9 @@ COMPLETE_FILE = ".complete.json"
 # Of a model on the Hub: data alone. Python files and pickles are never fetched.
 HUB_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja")
 
+# What `shared.telemetry.logs` reads: ids that each line of a process carries.
+_LOG_CONTEXT = "MULTIFACET_LOG_CONTEXT"
+
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30.0
 _REPORT_TIMEOUT_SECONDS = 10.0
@@ -669,7 +672,7 @@ class Server:
         self._pid_file = options.cache / "pids" / f"{self.process.pid}.pid"
         self._pid_file.write_text(f"{self.process.pid} {started_at(self.process.pid)}\n")
         assert self.process.stdout is not None
-        self._pump = threading.Thread(target=self._pass_on, args=(self.process.stdout, f"[{place}] "), daemon=True)
+        self._pump = threading.Thread(target=self._pass_on, args=(self.process.stdout, place), daemon=True)
         self._pump.start()
         say("server_started", place=place, pid=self.process.pid, port=self.port, serving=wanted.id)
 
@@ -685,15 +688,21 @@ class Server:
                 PROMETHEUS_PORT=str(free_port(0)),
                 SHARD_UDS_PATH=str(self._scratch / "shard"),
             )
+        environment[_LOG_CONTEXT] = json.dumps({"serving": self.wanted.id})
         return {**environment, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
-    def _pass_on(self, stream: IO[bytes], prefix: str) -> None:
-        """The server's own log goes where ours goes. Its end is kept until it serves: then there may be people's texts in it."""
+    def _pass_on(self, stream: IO[bytes], place: int) -> None:
+        """The server's own log goes where ours goes: its JSON lines as they are, others in one of ours that says whose they are.
+        Its end is kept until it serves: then there may be people's texts in it."""
         with stream:
             for line in stream:
-                sys.stderr.write(prefix + line.decode("utf-8", "replace"))
+                text = line.decode("utf-8", "replace").rstrip()
+                if text.startswith("{") and text.endswith("}"):
+                    sys.stderr.write(text + "\n")
+                else:
+                    say("server_output", place=place, serving=self.wanted.id, line=text)
                 if not self.ready:
-                    self._tail.append(line.decode("utf-8", "replace").rstrip())
+                    self._tail.append(text)
 
     def alive(self) -> bool:
         return self.process.poll() is None

@@ -8,6 +8,7 @@ grants itself the limit divided by the workers last seen.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 from uuid import uuid4
 
@@ -102,7 +103,8 @@ class Permits:
             return True
         self._wanted_tokens = float(needed)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._fetch())
+            # For all steps: not with the ids of the one whose call comes first.
+            self._task = asyncio.create_task(self._fetch(), context=Context())
         return False
 
     def settle(self, reserved_tokens: int, used_tokens: int) -> None:

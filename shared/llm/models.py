@@ -60,6 +60,7 @@ from shared.llm.wire import (
     error_summary,
 )
 from shared.settings import Settings
+from shared.telemetry.tracing import current_span, span
 
 MOST_FAILURES = 8
 """Failed tries of one call (429 not counted: those are bound by the call's deadline alone)."""
@@ -488,7 +489,28 @@ class BoundModel:
 
     async def _answered(self, call: _Call) -> tuple[bytes, "_Paid | None"]:
         """The raw answer, and what was paid for it; None for one that was paid for before, or by the equal call that this one
-        joined."""
+        joined. One span, however often the call is tried."""
+        operation = "score" if call.scores else "chat"
+        # Names as OpenTelemetry's conventions for generative AI have them.
+        about = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": self.provider,
+            "gen_ai.request.model": self.model,
+            "multifacet.request_class": call.request_class,
+        }
+        with span(f"{operation} {self.model}", "client", attributes=about) as opened:
+            raw, paid = await self._found_or_paid(call)
+            opened.set({"multifacet.cached": paid is None})
+            if paid is not None:
+                opened.set(
+                    {
+                        "gen_ai.usage.input_tokens": paid.prompt_tokens,
+                        "gen_ai.usage.output_tokens": paid.completion_tokens,
+                    }
+                )
+            return raw, paid
+
+    async def _found_or_paid(self, call: _Call) -> tuple[bytes, "_Paid | None"]:
         models = self._models
         while (flight := models.flights.get(call.key)) is not None:
             raw = await asyncio.shield(flight)
@@ -651,6 +673,9 @@ class BoundModel:
                 return reply.body, sent.answer
             left -= now - sent.sent_at
             tries += 1
+            current_span().set(
+                {"multifacet.failed_tries": tries, "http.response.status_code": 0 if reply is None else reply.status}
+            )
             counters = self._counters(call.request_class)
             counters.retries += 1
             if reply is not None and reply.status == 429:

@@ -25,6 +25,9 @@ STOP_CHANNEL = "multifacet_stop"
 """Payload `<job id>`: workers ask at once whether their attempts of that job shall stop; or `<worker id>`: that worker shall
 leave."""
 
+LEADER_LOCK = 0x6D66_6C65_6164
+"""Key of the advisory lock that the leading controller holds: 'mflead' in ASCII."""
+
 
 class DatabaseUrlRefused(MultifacetError):
     """The URL of the database is none. It is not repeated: it may hold a password."""

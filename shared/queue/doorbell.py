@@ -1,12 +1,15 @@
 """Ringing: publish one message per dispatched step."""
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from celery import Celery
 
 from shared.metadata.repositories.scheduling import DoorbellRow
 from shared.queue.celery_app import RUN_STEP, create_app
+from shared.telemetry.tracing import TRACEPARENT, current_trace, span
 
 _log = structlog.get_logger(__name__)
 
@@ -24,20 +27,29 @@ class DoorbellPublisher:
         try:
             with self._app.producer_or_acquire() as producer:
                 for doorbell in doorbells:
-                    self._app.send_task(
-                        RUN_STEP,
-                        kwargs={"step_id": doorbell.step_id, "dispatch_no": doorbell.dispatch_no},
-                        queue=doorbell.queue,
-                        producer=producer,
-                        retry=False,
-                        ignore_result=True,
-                    )
+                    self._ring(doorbell, producer)
                     published.append(doorbell.id)
         except Exception as error:  # noqa: BLE001  every client error means the same: not published
             _log.warning("doorbells_not_published", error=type(error).__name__, left=len(doorbells) - len(published))
             # A broken connection must not be met again next time.
             self._app.pool.force_close_all()
         return published
+
+    def _ring(self, doorbell: DoorbellRow, producer: Any) -> None:
+        # From when it was written: the span shows how long it waited in the outbox.
+        started_at = time.time() - doorbell.waited_seconds
+        with span(f"ring {doorbell.queue}", "producer", parent=doorbell.trace, started_at=started_at) as rung:
+            rung.set({"multifacet.step_id": doorbell.step_id, "multifacet.dispatch_no": doorbell.dispatch_no})
+            trace = current_trace() or doorbell.trace
+            self._app.send_task(
+                RUN_STEP,
+                kwargs={"step_id": doorbell.step_id, "dispatch_no": doorbell.dispatch_no},
+                queue=doorbell.queue,
+                headers=None if trace is None else {TRACEPARENT: trace},
+                producer=producer,
+                retry=False,
+                ignore_result=True,
+            )
 
     def close(self) -> None:
         self._app.close()

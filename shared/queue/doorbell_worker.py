@@ -15,6 +15,7 @@ from celery.worker import WorkController
 from celery.worker import state as celery_state
 
 from shared.queue.celery_app import RUN_STEP, create_app
+from shared.telemetry.tracing import TRACEPARENT
 
 _log = structlog.get_logger(__name__)
 
@@ -73,8 +74,9 @@ class DoorbellWorker:
     """Takes doorbells from the queues, at most `slots` at once, until `stop`.
 
     `capacity` tells how many of the slots may be used now; when it has grown, `look_again` makes the worker take more at once.
-    `answer(step_id, dispatch_no)` runs in a pool thread and returns when the step is done with. `run` must be called in the
-    main thread and returns after the answers that were under way have returned.
+    `answer(step_id, dispatch_no, trace)` runs in a pool thread and returns when the step is done with; `trace` is the
+    `traceparent` that came with the doorbell. `run` must be called in the main thread and returns after the answers that were
+    under way have returned.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class DoorbellWorker:
         queues: Sequence[str],
         slots: int,
         name: str,
-        answer: Callable[[str, int], None],
+        answer: Callable[[str, int, str | None], None],
         capacity: Callable[[], int] | None = None,
     ) -> None:
         self._app: Celery = create_app(redis_url, queues)
@@ -93,10 +95,11 @@ class DoorbellWorker:
         self._pool: WakingThreadPool | None = None
         self._stopping = threading.Event()
 
-        def run_step(step_id: str, dispatch_no: int) -> None:
-            answer(step_id, dispatch_no)
+        def run_step(task: Any, step_id: str, dispatch_no: int) -> None:
+            trace = (task.request.headers or {}).get(TRACEPARENT)
+            answer(step_id, dispatch_no, trace if isinstance(trace, str) else None)
 
-        self._app.task(run_step, name=RUN_STEP, ignore_result=True, shared=False)
+        self._app.task(run_step, bind=True, name=RUN_STEP, ignore_result=True, shared=False)
         self._app.finalize()
         # The broker's absence is told once by the consumer; Celery's own lines about every message are noise here.
         logging.getLogger("celery").setLevel(logging.WARNING)

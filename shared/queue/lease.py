@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 import structlog
@@ -171,7 +172,7 @@ class LeaseKeeper:
     def _give_up(self, now: float) -> None:
         for lease in self.leases:
             if not lease.lost.is_set() and not lease.closing and now - lease.renewed_at > self._give_up_seconds:
-                _log.warning("lease_given_up", attempt_id=lease.claim.attempt_id, step_id=lease.claim.step_id)
+                _log.warning("lease_given_up", **_ids(lease))
                 lease.lose()
 
     async def _renew(self) -> None:
@@ -197,7 +198,7 @@ class LeaseKeeper:
             if stop is None and lease.closing:
                 continue
             if stop is None:
-                _log.warning("lease_lost", attempt_id=lease.claim.attempt_id, step_id=lease.claim.step_id)
+                _log.warning("lease_lost", **_ids(lease))
                 lease.lose()
                 continue
             lease.renewed_at = asked_at
@@ -236,3 +237,9 @@ class LeaseKeeper:
             except (psycopg.Error, OSError) as error:
                 _log.warning("stop_channel_lost", error=type(error).__name__)
             await asyncio.sleep(1)
+
+
+def _ids(lease: Lease) -> dict[str, Any]:
+    """What a line says of a lease outside of its step."""
+    claim = lease.claim
+    return {"job_id": claim.job_id, "stage": claim.stage, "step_id": claim.step_id, "attempt_id": claim.attempt_id}

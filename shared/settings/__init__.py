@@ -163,6 +163,17 @@ class Settings(BaseSettings):
     health_file: Path | None = Field(
         default=None, description="file that the process touches while its work goes on; see shared.telemetry.healthy"
     )
+
+    metrics_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="what Prometheus sends to the api's /metrics; without it nobody reads them there",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="address of an OpenTelemetry collector (OTLP over HTTP), `http://host:4318`; null: no traces",
+    )
+    trace_share: float = Field(default=1.0, ge=0, le=1, description="part of the traces that is kept")
+
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
 
@@ -213,6 +224,13 @@ class Settings(BaseSettings):
         if level.upper() not in logging.getLevelNamesMapping():
             raise ValueError("it is no level; give DEBUG, INFO, WARNING or ERROR")
         return level
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("it is no address; give http://host:4318, without /v1/traces")
+        return endpoint or None
 
     @field_validator("s3_endpoint")
     @classmethod

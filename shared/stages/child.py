@@ -45,6 +45,8 @@ class ChildRequest(msgspec.Struct, frozen=True):
     output_folder: Path
     stage_ledgers: dict[str, Ledger]
     facts: dict[str, Any]
+    trace_id: str | None = None
+    """Of the step's trace, for the logs."""
 
 
 class ChildError(msgspec.Struct, frozen=True):
@@ -73,7 +75,11 @@ def main(folder: Path) -> None:
     configure_logging(get_settings(), "step")
     request = decode((folder / REQUEST_FILE).read_bytes(), ChildRequest)
     with step_context(
-        job_id=request.job_id, stage=request.stage, step_id=request.step_id, attempt_id=request.attempt_id
+        job_id=request.job_id,
+        stage=request.stage,
+        step_id=request.step_id,
+        attempt_id=request.attempt_id,
+        trace_id=request.trace_id,
     ):
         answer = _answer(request, lines)
     scratch = folder / f"{RESULT_FILE}.part"

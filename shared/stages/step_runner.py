@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from shared.stages.row_runner import StepProduct, StepStopped, run_row_step
 from shared.stages.step_inputs import input_part, job_facts, parts_beside, stage_ledgers, whole_inputs
 from shared.stages.whole_runner import WINDING_UP_SECONDS, ChildCrashed, ChildFailed, run_whole_step
 from shared.telemetry.logs import error_place, step_context
+from shared.telemetry.tracing import current_span, current_trace, span, trace_id_of
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +51,9 @@ _UNREACHABLE = (
     urllib3.exceptions.HTTPError,
 )
 """A server that the step needs did not answer: not the step's fault."""
+
+_NO_FAULT = frozenset({EndKind.PREEMPTED, EndKind.CANCELLED, EndKind.DEFERRED})
+"""Ends of attempts that nothing went wrong in."""
 
 
 class StepRunner:
@@ -98,9 +103,10 @@ class StepRunner:
                 self._scratch = Scratch(self._settings.work_folder, "worker")
         return self._scratch.make_folder()
 
-    async def answer(self, step_id: str, dispatch_no: int) -> bool:
-        """Run the step that a doorbell names, unless it is taken, stale or this worker leaves. Returns whether it ran. Never
-        raises."""
+    async def answer(self, step_id: str, dispatch_no: int, trace: str | None = None) -> bool:
+        """Run the step that a doorbell names, unless it is taken, stale or this worker leaves; its span goes on from `trace`, a
+        `traceparent`. Returns whether it ran. Never raises."""
+        heard_at = time.time()
         try:
             if self._keeper.draining:
                 async with self._sessions() as session, session.begin():
@@ -116,11 +122,30 @@ class StepRunner:
         if claim is None:
             return False
         lease = self._keeper.add(claim)
-        with step_context(job_id=claim.job_id, stage=claim.stage, step_id=claim.step_id, attempt_id=claim.attempt_id):
+        with (
+            span(f"step {claim.kind}", "consumer", parent=trace, started_at=heard_at) as opened,
+            step_context(
+                job_id=claim.job_id,
+                stage=claim.stage,
+                step_id=claim.step_id,
+                attempt_id=claim.attempt_id,
+                trace_id=trace_id_of(current_trace()),
+            ),
+        ):
+            opened.set(
+                {
+                    "multifacet.job_id": claim.job_id,
+                    "multifacet.stage": claim.stage,
+                    "multifacet.step_id": claim.step_id,
+                    "multifacet.attempt_id": claim.attempt_id,
+                    "multifacet.shard": claim.shard,
+                }
+            )
             try:
                 with self.capacity.step() as load:
                     await self._run_claimed(lease, load)
             except Exception as error:  # noqa: BLE001  the lease runs out and the step starts over
+                opened.fail("step_not_ended")
                 _log.error("step_not_ended", error=error_place(error))
             finally:
                 self._keeper.remove(lease)
@@ -141,6 +166,7 @@ class StepRunner:
                 task.cancel()
             await asyncio.gather(work, lost, grace, return_exceptions=True)
         if lease.lost.is_set():
+            current_span().fail("abandoned")
             _log.warning("step_abandoned", seconds=round(time.monotonic() - started, 3))
             return
         if work.cancelled():
@@ -285,7 +311,8 @@ class StepRunner:
         async with self._models_lock:
             if self._models is None:
                 models = LanguageModels(self._settings, load_providers(self._settings.providers_file))
-                await models.start()
+                # What it starts outlives the step that happens to be the first, whose ids and span are bound here.
+                await asyncio.create_task(models.start(), context=Context())
                 self._models = models
             return self._models
 
@@ -315,10 +342,16 @@ class StepRunner:
         lease.closing = True
         while True:
             try:
-                async with self._sessions() as session, session.begin():
-                    done = await StepRepository(session).commit(
-                        lease.claim, product.ledger, product.artifacts, product.summary, product.model, product.bench
-                    )
+                with span("commit"):
+                    async with self._sessions() as session, session.begin():
+                        done = await StepRepository(session).commit(
+                            lease.claim,
+                            product.ledger,
+                            product.artifacts,
+                            product.summary,
+                            product.model,
+                            product.bench,
+                        )
                 if not done:
                     _log.warning("commit_refused")
                     lease.lose()
@@ -329,6 +362,9 @@ class StepRunner:
 
     async def _end(self, lease: Lease, end: AttemptEnd) -> None:
         lease.closing = True
+        current_span().set({"multifacet.end": end.kind.value})
+        if end.kind not in _NO_FAULT:
+            current_span().fail(end.code)
         _log.info("step_ended_early", kind=end.kind.value, code=end.code, signature=end.signature)
         while not lease.lost.is_set():
             try:

@@ -27,6 +27,8 @@ from shared.stages.outputs import upload_outputs
 from shared.stages.path_json import decode, encode
 from shared.stages.protocol import InputObject, InputReference, WholeResult, WholeStepHandler
 from shared.stages.row_runner import StepProduct, StepStopped
+from shared.telemetry.logs import handed_on
+from shared.telemetry.tracing import current_trace, span, trace_id_of
 
 _log = structlog.get_logger(__name__)
 
@@ -98,11 +100,13 @@ async def run_whole_step(
         output_folder=outputs,
         stage_ledgers=stage_ledgers,
         facts=facts,
+        trace_id=trace_id_of(current_trace()),
     )
     await asyncio.to_thread((folder / REQUEST_FILE).write_bytes, encode(request))
     if lease.stop.is_set() and (handler.stops_itself or lease.reason is not EndKind.PREEMPTED):
         raise StepStopped
-    result = await _run_child(lease, handler, folder, Told(report, emit), grace_seconds, environment or {})
+    with span("child"):
+        result = await _run_child(lease, handler, folder, Told(report, emit), grace_seconds, environment or {})
     lease.finished = True
     for output in result.outputs:
         if not output.path.resolve().is_relative_to(outputs.resolve()):
@@ -145,7 +149,7 @@ async def _run_child(
     process = await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, "-m", "shared.stages.child", str(folder)],
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, **handed_on()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -40,6 +40,7 @@ from shared.stages.small_process import settle_after_imports, share_one_heap
 from shared.stages.step_runner import Handler, StepRunner
 from shared.stages.without_pandas import keep_pandas_out
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -191,12 +192,12 @@ class Worker:
         """The GPUs that trainings of this worker lease; other roles use none."""
         return gpu_devices(self._settings) if StageKind.TRAIN in self._handlers else ()
 
-    def _answer_doorbell(self, step_id: str, dispatch_no: int) -> None:
+    def _answer_doorbell(self, step_id: str, dispatch_no: int, trace: str | None) -> None:
         """In a pool thread: hand the doorbell to the loop and wait until the step is done with."""
-        asyncio.run_coroutine_threadsafe(self._answer(step_id, dispatch_no), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._answer(step_id, dispatch_no, trace), self._loop).result()
 
-    async def _answer(self, step_id: str, dispatch_no: int) -> None:
-        if await self._runner.answer(step_id, dispatch_no) and self._once:
+    async def _answer(self, step_id: str, dispatch_no: int, trace: str | None) -> None:
+        if await self._runner.answer(step_id, dispatch_no, trace) and self._once:
             self._keeper.drain()  # at once: the next doorbell is another's
             self._ran_once.set()
 
@@ -239,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings = get_settings()
             configure_logging(settings, "worker")
             adopt_secret_files()
+            configure_tracing(settings, "worker")
             parse_url(settings.database_url)
         try:
             roles = parse_roles(given.roles)

@@ -15,6 +15,7 @@ from services.evaluation.local_models.places import place_of
 from shared.domain.errors import InputRefused
 from shared.domain.evaluations import MeasureParameters
 from shared.settings import get_settings
+from shared.telemetry.logs import configure_logging
 
 POINTER = "/evaluate/measure"
 
@@ -23,6 +24,7 @@ def main() -> int:
     # The replies alone go to where the worker reads; whatever a library prints goes to the log.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    configure_logging(get_settings(), "local_models")
     parameters = MeasureParameters.model_validate_json(sys.argv[1])
     try:
         models = _Models(parameters)

@@ -78,10 +78,12 @@ class JobRepository:
         teacher_is_simulator: bool,
         estimate: dict[str, Any] | None = None,
         idempotency: tuple[str, str] | None = None,
+        trace: str | None = None,
     ) -> tuple[Job, bool]:
         """Store a job with its stages; the controller makes the steps.
 
-        `idempotency` is the client's key and the sha256 of its request body. Returns the job and whether it is new.
+        `idempotency` is the client's key and the sha256 of its request body; `trace` the `traceparent` that the job's spans go on
+        from. Returns the job and whether it is new.
         Raises InputRefused when the key was used with another body.
         """
         await self._session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
@@ -104,6 +106,7 @@ class JobRepository:
             "estimate": estimate,
             "run_no": 1,
             "deadline_at": deadline,
+            "trace": trace,
         }
         job = (await self._session.execute(sa.insert(Job).values(**values).returning(Job))).scalar_one()
         stages = [

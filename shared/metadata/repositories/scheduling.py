@@ -105,6 +105,10 @@ class DoorbellRow(msgspec.Struct, frozen=True):
     step_id: str
     dispatch_no: int
     queue: str
+    trace: str | None = None
+    """W3C `traceparent` of the job."""
+    waited_seconds: float = 0.0
+    """Since it was written."""
 
 
 class SchedulingRepository:
@@ -293,10 +297,10 @@ class SchedulingRepository:
                     FROM stage, job
                     WHERE step.id = ANY(:ids) AND step.state IN ('ready', 'dispatched') AND stage.id = step.stage_id
                         AND job.id = step.job_id AND job.state = ANY(:active)
-                    RETURNING step.id, step.job_id, step.shard, step.queue, step.dispatch_no, stage.name AS stage
+                    RETURNING step.id, step.job_id, step.shard, step.queue, step.dispatch_no, job.trace, stage.name AS stage
                 ), rows AS (
-                    INSERT INTO outbox (step_id, dispatch_no, queue)
-                    SELECT rung.id, rung.dispatch_no, rung.queue FROM rung
+                    INSERT INTO outbox (step_id, dispatch_no, queue, trace)
+                    SELECT rung.id, rung.dispatch_no, rung.queue, rung.trace FROM rung
                     JOIN unnest(CAST(:ids AS text[])) WITH ORDINALITY AS given(id, place) USING (id) ORDER BY place
                 )
                 SELECT job_id, stage, shard FROM rung ORDER BY job_id, stage, shard
@@ -321,9 +325,15 @@ class SchedulingRepository:
             )
         )
         rows = await self._session.execute(
-            sa.text("SELECT id, step_id, dispatch_no, queue FROM outbox ORDER BY id LIMIT :limit"), {"limit": limit}
+            sa.text(
+                """
+                SELECT id, step_id, dispatch_no, queue, trace, extract(epoch FROM now() - created_at)::float AS waited
+                FROM outbox ORDER BY id LIMIT :limit
+                """
+            ),
+            {"limit": limit},
         )
-        return [DoorbellRow(row.id, row.step_id, row.dispatch_no, row.queue) for row in rows]
+        return [DoorbellRow(row.id, row.step_id, row.dispatch_no, row.queue, row.trace, row.waited) for row in rows]
 
     async def remove_doorbells(self, ids: Sequence[int]) -> None:
         await self._session.execute(sa.text("SET LOCAL synchronous_commit = off"))
@@ -331,18 +341,18 @@ class SchedulingRepository:
 
     # Leases, deadlines, failures.
 
-    async def expired_attempts(self, limit: int = 200) -> list[tuple[int, str]]:
-        """Running attempts whose lease has run out, with their jobs. An expired lease cannot be renewed."""
+    async def expired_attempts(self, limit: int = 200) -> list[tuple[int, str, str]]:
+        """Running attempts whose lease has run out, with their jobs and steps. An expired lease cannot be renewed."""
         rows = await self._session.execute(
             sa.text(
                 """
-                SELECT attempt.id, step.job_id FROM attempt JOIN step ON step.id = attempt.step_id
+                SELECT attempt.id, step.job_id, attempt.step_id FROM attempt JOIN step ON step.id = attempt.step_id
                 WHERE attempt.state = 'running' AND attempt.lease_until < now() ORDER BY attempt.id LIMIT :limit
                 """
             ),
             {"limit": limit},
         )
-        return [(row.id, row.job_id) for row in rows]
+        return [(row.id, row.job_id, row.step_id) for row in rows]
 
     async def overdue_jobs(self) -> list[str]:
         rows = await self._session.execute(

@@ -84,7 +84,7 @@ def running_server(settings: Settings, environment: Mapping[str, str] | None = N
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 httpx2.get(f"{url}/health/live").raise_for_status()

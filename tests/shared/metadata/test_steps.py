@@ -83,7 +83,7 @@ async def test_without_a_lease_nothing_is_committed_and_the_next_attempt_wins(se
     await expire(sessions, first.attempt_id)
     assert not await commit(sessions, first)
     async with sessions() as session:
-        assert (first.attempt_id, job.id) in await SchedulingRepository(session).expired_attempts()
+        assert (first.attempt_id, job.id, first.step_id) in await SchedulingRepository(session).expired_attempts()
     await end(sessions, first.attempt_id, LOST)
     (doorbell,) = await dispatch(sessions, job)
     second = await claim(sessions, doorbell)

@@ -3,13 +3,16 @@
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from uuid import uuid4
 
 import redis
 
 from shared.metadata.repositories.scheduling import DoorbellRow
+from shared.queue.celery_app import RUN_STEP, create_app
 from shared.queue.doorbell import DoorbellPublisher
 from shared.queue.doorbell_worker import DoorbellWorker
+from shared.telemetry.tracing import TRACEPARENT
 from tests.support.servers import free_port
 
 
@@ -39,7 +42,7 @@ def test_a_worker_hears_at_most_its_slots_at_once_and_survives_a_flushed_broker(
     running, most = 0, 0
     lock = threading.Lock()
 
-    def answer(step_id: str, dispatch_no: int) -> None:
+    def answer(step_id: str, dispatch_no: int, trace: str | None) -> None:
         nonlocal running, most
         with lock:
             running += 1
@@ -79,7 +82,7 @@ def test_slots_beyond_the_capacity_stay_empty_until_it_grows(redis_url: str) -> 
     leave = threading.Event()
     capacity = [1]
 
-    def answer(step_id: str, _: int) -> None:
+    def answer(step_id: str, _: int, __: str | None) -> None:
         heard.append(step_id)
         leave.wait(60)
 
@@ -106,7 +109,29 @@ def test_slots_beyond_the_capacity_stay_empty_until_it_grows(redis_url: str) -> 
     publisher.close()
 
 
-def await_length(items: list[str], count: int) -> None:
+def test_the_trace_of_a_doorbell_comes_with_it_and_any_other_header_means_none(redis_url: str) -> None:
+    queue = f"q{uuid4().hex}"
+    trace = f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"
+    heard: list[tuple[str, str | None]] = []
+    worker = DoorbellWorker(redis_url, [queue], 1, "test", lambda step_id, _, trace: heard.append((step_id, trace)))
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    publisher = DoorbellPublisher(redis_url)
+    app = create_app(redis_url, ())
+    with contextlib.ExitStack() as stack:
+        stack.callback(thread.join, 30)
+        stack.callback(worker.stop)
+        publisher.publish([DoorbellRow(0, "traced", 1, queue, trace), DoorbellRow(1, "plain", 1, queue)])
+        app.send_task(
+            RUN_STEP, kwargs={"step_id": "odd", "dispatch_no": 1}, queue=queue, headers={TRACEPARENT: {"not": "a text"}}
+        )
+        await_length(heard, 3)
+    app.close()
+    publisher.close()
+    assert heard == [("traced", trace), ("plain", None), ("odd", None)]
+
+
+def await_length(items: Sequence[object], count: int) -> None:
     deadline = time.monotonic() + 60
     while len(items) < count:
         assert time.monotonic() < deadline, items

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
+
+from benchmarks.result_table import head, say
 from tests.chaos.invariants import check
 from tests.chaos.servers import Grounds
 from tests.chaos.world import Process, World
-
-from benchmarks.result_table import head, say
 
 WORKERS = 2
 _ROW_STAGES = 3

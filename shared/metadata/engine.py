@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, make_url
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -66,8 +65,9 @@ def session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 def connection_string(url: str) -> str:
     """The libpq form of a SQLAlchemy URL, for plain psycopg connections: `host=… dbname=…`. A URL again would not do, since
     SQLAlchemy leaves spaces of a password in it, which libpq refuses."""
-    parts, arguments = PGDialect_psycopg().create_connect_args(parse_url(url).set(drivername="postgresql+psycopg"))
-    return make_conninfo(*parts, **arguments)
+    parsed = parse_url(url)
+    more = {name: value if isinstance(value, str) else ",".join(value) for name, value in parsed.query.items()}
+    return make_conninfo(**{**parsed.translate_connect_args(username="user", database="dbname"), **more})
 
 
 async def connect(url: str, application_name: str = "multifacet") -> psycopg.AsyncConnection:

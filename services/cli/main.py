@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import annotations, benches, deployments, evaluations, models, pools, profiles
+from services.cli import annotations, benches, deployments, evaluations, models, operations, pools, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -40,6 +40,7 @@ app.add_typer(benches.app, name="benches")
 app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(annotations.app, name="annotations")
 app.add_typer(pools.app, name="pools")
+app.add_typer(operations.app)
 app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]

@@ -91,7 +91,12 @@ def migrate() -> None:
     from shared.metadata.engine import create_tables
 
     with starting():
-        create_tables(get_settings().database_url)
+        newer = create_tables(get_settings().database_url)
+    if newer is not None:
+        console.print(
+            f"the database has the schema {newer} of a newer version, which serves this one, too; it is left as it is"
+        )
+        return
     console.print("the database is up to date")
 
 
@@ -235,8 +240,12 @@ def pull(
 ) -> None:
     """Download what a job made, checking every sha256; weights of models by `models pull`, or with --all."""
     folder = out or Path("out") / job_id
-    written = pull_job(ApiClient(), job_id, folder, everything=everything)
+    client = ApiClient()
+    removed = client.get(job_path(job_id))["artifacts_removed_at"]
+    written = pull_job(client, job_id, folder, everything=everything)
     console.print(f"{len(written)} files in {folder}")
+    if removed is not None:
+        console.print(f"what else the job made was removed on {removed[:10]} because of its age")
 
 
 @app.command()

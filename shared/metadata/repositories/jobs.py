@@ -262,6 +262,8 @@ class JobRepository:
         `budget_usd` is above what it cost, for one that failed for what was rejected (its kept rows would fail it again), and
         where its artifacts, or those of a job that it names, were removed because of their age.
         """
+        # Before the row: whoever removes artifacts takes both in this order, too.
+        await RetentionRepository(self._session).hold_references()
         job = await self._locked(project_id, job_id)
         state = JobState(job.state)
         if state not in {JobState.FAILED, JobState.CANCELLED}:

@@ -76,11 +76,12 @@ class RetentionRepository:
         await self._session.execute(sa.text(f"SELECT pg_advisory_xact_lock_shared({REFERENCES_LOCK})"))
 
     async def take_references(self) -> bool:
-        """Until this transaction ends nobody names anything new. False while a backup is made: nothing may be removed."""
-        free = await self._session.execute(sa.text(f"SELECT pg_try_advisory_xact_lock({NO_REMOVAL_LOCK})"))
-        if not free.scalar_one():
-            return False
-        await self._session.execute(sa.text(f"SELECT pg_advisory_xact_lock({REFERENCES_LOCK})"))
+        """Until this transaction ends nobody names anything new. False while a backup is made, and while a submission is under
+        way: nothing is removed then, and nobody waits for a removal that waits."""
+        for lock in (NO_REMOVAL_LOCK, REFERENCES_LOCK):
+            free = await self._session.execute(sa.text(f"SELECT pg_try_advisory_xact_lock({lock})"))
+            if not free.scalar_one():
+                return False
         return True
 
     async def now(self) -> datetime:

@@ -7,7 +7,6 @@ server is needed, so that a backup can be made from any of the system's containe
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from graphlib import TopologicalSorter
-from typing import LiteralString, cast
 
 import msgspec
 import psycopg
@@ -204,5 +203,5 @@ def _columns(table: TableShape) -> sql.Composed:
 
 
 async def _value(connection: Connection, statement: str) -> object:
-    row = await (await connection.execute(cast("LiteralString", statement))).fetchone()
+    row = await (await connection.execute(statement)).fetchone()
     return None if row is None else row[0]

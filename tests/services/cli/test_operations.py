@@ -1,8 +1,10 @@
 """`multifacet backup`, `verify-backup`, `restore` and `garbage` as an operator runs them, on the system of one machine."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,9 @@ def multifacet(*arguments: str, **environment: str) -> "subprocess.CompletedProc
 
 
 @pytest.mark.timeout(600)
-async def test_a_system_is_backed_up_and_restored_onto_this_machine(system: SmallSystem, tmp_path: Path) -> None:
+async def test_a_system_is_backed_up_and_restored_onto_this_machine(
+    system: SmallSystem, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     job_id = await system.fill()
     names = {"MULTIFACET_DATABASE_URL": system.url, "MULTIFACET_ARTIFACT_DIRECTORY": str(tmp_path / "objects")}
     backup = str(tmp_path / "backup")
@@ -48,10 +52,14 @@ async def test_a_system_is_backed_up_and_restored_onto_this_machine(system: Smal
     assert refused.returncode == 1
     assert "the database is not empty" in refused.stderr
 
-    here = {"MULTIFACET_STATE_FOLDER": str(tmp_path / "state")}
+    # As root PostgreSQL runs as somebody else, who must be able to pass through all folders above its own.
+    machine = Path(tempfile.mkdtemp(prefix="mf-operations-"))
+    machine.chmod(0o755)
+    request.addfinalizer(lambda: shutil.rmtree(machine, ignore_errors=True))
+    here = {"MULTIFACET_STATE_FOLDER": str(machine / "state")}
     restored = multifacet("restore", backup, **here)
     assert restored.returncode == 0, restored.stderr
-    with administered_settings(StateFolder(tmp_path / "state")) as settings:
+    with administered_settings(StateFolder(machine / "state")) as settings:
         found = SmallSystem(settings.database_url, open_store(settings))
         assert found.dump() == system.dump()
         assert await found.content() == await system.content()

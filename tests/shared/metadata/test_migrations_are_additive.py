@@ -66,7 +66,7 @@ def _steps() -> Iterator[Any]:
         yield pytest.param(earlier, later, id=f"{earlier}-to-{later}")
 
 
-@pytest.mark.parametrize(("earlier", "later"), _steps())
+@pytest.mark.parametrize(("earlier", "later"), list(_steps()))
 def test_what_the_version_before_reads_and_writes_still_works(url: str, earlier: str, later: str) -> None:
     command.upgrade(migration_config(url), earlier)
     before = columns(url)

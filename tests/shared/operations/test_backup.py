@@ -24,6 +24,39 @@ from shared.settings import Settings
 from tests.shared.operations.systems import PROJECT, SmallSystem, new_database, small_system
 
 
+@pytest.fixture(scope="module")
+def saved(
+    postgres_server: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SmallSystem, Path]:
+    """A filled system and its backup, which tests take a copy of."""
+    folder = tmp_path_factory.mktemp("saved")
+    filled = small_system(postgres_server, migrated_template, folder / "objects")
+
+    async def fill() -> None:
+        await filled.fill()
+        await back_up(filled.url, filled.store, folder / "backup")
+
+    asyncio.run(fill())
+    return filled, folder / "backup"
+
+
+@pytest.fixture(scope="module")
+def untouched_url(postgres_server: EmbeddedPostgres) -> str:
+    """URL of an empty database for tests that leave it so."""
+    return new_database(postgres_server)
+
+
+@pytest.fixture
+def untouched(untouched_url: str, tmp_path: Path) -> SmallSystem:
+    return SmallSystem(untouched_url, DirectoryStore(tmp_path / "untouched"))
+
+
+@pytest.fixture
+def backup(saved: tuple[SmallSystem, Path], tmp_path: Path) -> Path:
+    shutil.copytree(saved[1], tmp_path / "backup")
+    return tmp_path / "backup"
+
+
 @pytest.fixture
 def system(postgres_server: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> SmallSystem:
     return small_system(postgres_server, migrated_template, tmp_path / "objects")
@@ -34,13 +67,14 @@ def fresh(postgres_server: EmbeddedPostgres, tmp_path: Path) -> SmallSystem:
     return small_system(postgres_server, None, tmp_path / "restored")
 
 
-async def test_every_row_and_every_object_comes_back(system: SmallSystem, fresh: SmallSystem, tmp_path: Path) -> None:
-    await system.fill()
-    made = await back_up(system.url, system.store, tmp_path / "backup")
+async def test_every_row_and_every_object_comes_back(
+    saved: tuple[SmallSystem, Path], fresh: SmallSystem, backup: Path
+) -> None:
+    made = read_manifest(backup)
     assert (made.objects, made.lost) == (4, ())
-    assert verify(tmp_path / "backup")[0] == made == await restore(fresh.url, fresh.store, tmp_path / "backup")
-    assert fresh.dump() == system.dump()
-    assert await fresh.content() == await system.content()
+    assert verify(backup)[0] == made == await restore(fresh.url, fresh.store, backup)
+    assert fresh.dump() == saved[0].dump()
+    assert await fresh.content() == await saved[0].content()
 
 
 async def test_numbers_go_on_where_they_were(system: SmallSystem, fresh: SmallSystem, tmp_path: Path) -> None:
@@ -52,19 +86,17 @@ async def test_numbers_go_on_where_they_were(system: SmallSystem, fresh: SmallSy
 
 
 async def test_a_backup_moves_a_system_from_a_folder_to_an_object_store(
-    system: SmallSystem, fresh: SmallSystem, s3_settings: Settings, tmp_path: Path
+    saved: tuple[SmallSystem, Path], fresh: SmallSystem, s3_settings: Settings, backup: Path, tmp_path: Path
 ) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
     bucket = open_store(s3_settings)
     assert isinstance(bucket, S3Store)
     await bucket.ensure_bucket()
-    await restore(fresh.url, bucket, tmp_path / "backup")
+    await restore(fresh.url, bucket, backup)
     moved = SmallSystem(fresh.url, bucket)
-    assert await moved.content() == await system.content()
+    assert await moved.content() == await saved[0].content()
 
     await back_up(moved.url, bucket, tmp_path / "again")
-    assert read_objects(tmp_path / "again") == read_objects(tmp_path / "backup")
+    assert read_objects(tmp_path / "again") == read_objects(backup)
 
 
 def _flip(path: Path) -> None:
@@ -103,68 +135,62 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_backup_is_refused_and_nothing_is_touched(
-    system: SmallSystem, fresh: SmallSystem, tmp_path: Path, damage: str
+    untouched: SmallSystem, backup: Path, damage: str
 ) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
     harm, told = DAMAGES[damage]
-    harm(tmp_path / "backup")
+    harm(backup)
     with pytest.raises(BackupRefused, match=told):
-        await restore(fresh.url, fresh.store, tmp_path / "backup")
-    assert fresh.dump() == {}
-    assert await fresh.content() == {}
+        await restore(untouched.url, untouched.store, backup)
+    assert untouched.dump() == {}
+    assert await untouched.content() == {}
 
 
-async def test_a_system_that_was_used_is_not_written_over(system: SmallSystem, tmp_path: Path) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
-    before = system.dump()
-    with pytest.raises(BackupRefused, match=r"the database is not empty: there are rows in .*job"):
-        await restore(system.url, DirectoryStore(tmp_path / "elsewhere"), tmp_path / "backup")
-    assert system.dump() == before
-
-
-async def test_a_store_with_other_objects_is_not_written_over(
-    system: SmallSystem, fresh: SmallSystem, tmp_path: Path
+async def test_a_system_that_was_used_is_not_written_over(
+    saved: tuple[SmallSystem, Path], backup: Path, tmp_path: Path
 ) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
-    await fresh.store.put_bytes("artifacts/other/job_x/00-curate/part-00000-1.parquet", b"someone's")
+    used = saved[0]
+    before = used.dump()
+    with pytest.raises(BackupRefused, match=r"the database is not empty: there are rows in .*job"):
+        await restore(used.url, DirectoryStore(tmp_path / "elsewhere"), backup)
+    assert used.dump() == before
+
+
+async def test_a_store_with_other_objects_is_not_written_over(untouched: SmallSystem, backup: Path) -> None:
+    await untouched.store.put_bytes("artifacts/other/job_x/00-curate/part-00000-1.parquet", b"someone's")
     with pytest.raises(BackupRefused, match="the store is not empty: it holds artifacts/other/job_x"):
-        await restore(fresh.url, fresh.store, tmp_path / "backup")
-    assert fresh.dump() == {}
+        await restore(untouched.url, untouched.store, backup)
+    assert untouched.dump() == {}
 
 
-async def test_a_restore_that_was_cut_off_is_run_again(system: SmallSystem, fresh: SmallSystem, tmp_path: Path) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
-    shutil.copytree(tmp_path / "backup" / "objects", tmp_path / "restored", dirs_exist_ok=True)
-    await restore(fresh.url, fresh.store, tmp_path / "backup")
-    assert fresh.dump() == system.dump()
+async def test_a_restore_that_was_cut_off_is_run_again(
+    saved: tuple[SmallSystem, Path], fresh: SmallSystem, backup: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(backup / "objects", tmp_path / "restored", dirs_exist_ok=True)
+    await restore(fresh.url, fresh.store, backup)
+    assert fresh.dump() == saved[0].dump()
 
 
 async def test_a_system_that_was_set_up_and_never_used_is_filled(
-    system: SmallSystem, postgres_server: EmbeddedPostgres, migrated_template: str, tmp_path: Path
+    saved: tuple[SmallSystem, Path],
+    postgres_server: EmbeddedPostgres,
+    migrated_template: str,
+    backup: Path,
+    tmp_path: Path,
 ) -> None:
-    await system.fill()
-    await back_up(system.url, system.store, tmp_path / "backup")
     target = small_system(postgres_server, migrated_template, tmp_path / "target")
     target.execute("INSERT INTO project (id) VALUES ('default')")
-    await restore(target.url, target.store, tmp_path / "backup")
-    assert target.dump() == system.dump()
+    await restore(target.url, target.store, backup)
+    assert target.dump() == saved[0].dump()
 
 
-async def test_a_database_that_processes_of_ours_use_is_left_alone(
-    system: SmallSystem, fresh: SmallSystem, tmp_path: Path
-) -> None:
-    await back_up(system.url, system.store, tmp_path / "backup")
-    async with await whole_database.connect(fresh.url, "multifacet-controller"):
+async def test_a_database_that_processes_of_ours_use_is_left_alone(untouched: SmallSystem, backup: Path) -> None:
+    async with await whole_database.connect(untouched.url, "multifacet-controller"):
         with pytest.raises(BackupRefused, match=r"multifacet-controller \(1\); stop api, controller and workers first"):
-            await restore(fresh.url, fresh.store, tmp_path / "backup")
+            await restore(untouched.url, untouched.store, backup)
 
 
 async def test_a_backup_of_an_earlier_schema_is_brought_to_this_one(
-    postgres_server: EmbeddedPostgres, migrated_template: str, system: SmallSystem, tmp_path: Path
+    postgres_server: EmbeddedPostgres, migrated_template: str, saved: tuple[SmallSystem, Path], tmp_path: Path
 ) -> None:
     earlier = small_system(postgres_server, None, tmp_path / "earlier")
     command.upgrade(migration_config(earlier.url), "0004")
@@ -180,19 +206,20 @@ async def test_a_backup_of_an_earlier_schema_is_brought_to_this_one(
     for number, template in enumerate((None, migrated_template)):
         target = small_system(postgres_server, template, tmp_path / f"target-{number}")
         await restore(target.url, target.store, tmp_path / "backup")
-        assert target.execute("SELECT version_num FROM alembic_version") == system.execute(
+        assert target.execute("SELECT version_num FROM alembic_version") == saved[0].execute(
             "SELECT version_num FROM alembic_version"
         )
         assert target.execute("SELECT id, removed_at FROM artifact") == [("art_x", None)]
 
 
-async def test_what_a_newer_version_made_is_refused(system: SmallSystem, fresh: SmallSystem, tmp_path: Path) -> None:
-    await back_up(system.url, system.store, tmp_path / "backup")
-    manifest = read_manifest(tmp_path / "backup")
+async def test_what_a_newer_version_made_is_refused(
+    system: SmallSystem, untouched: SmallSystem, backup: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(backup)
     newer = msgspec.structs.replace(manifest, schema_revision="9999")
-    (tmp_path / "backup" / MANIFEST).write_bytes(msgspec.json.encode(newer))
+    (backup / MANIFEST).write_bytes(msgspec.json.encode(newer))
     with pytest.raises(BackupRefused, match="'9999' is not known to this version"):
-        await restore(fresh.url, fresh.store, tmp_path / "backup")
+        await restore(untouched.url, untouched.store, backup)
     system.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(BackupRefused, match="'9999' is not known to this version"):
         await back_up(system.url, system.store, tmp_path / "second")

@@ -162,6 +162,12 @@ ONLY  ?=
 chaos: environment $(BIN)/.dev ## every fault of tests/chaos, seeded, with a table (SEED=1 TRIES=3 ONLY=pattern)
 	@$(RUN) tests.chaos --seed "$(SEED)" --tries "$(TRIES)" --only "$(ONLY)"
 
+# Git reference of the earlier code; default: the commit before the newest migration was added.
+FROM ?=
+.PHONY: upgrade-test
+upgrade-test: environment $(BIN)/.dev ## a rolling upgrade with a migration under a running job (FROM=git reference of the earlier code)
+	@$(RUN) tests.upgrade $(if $(FROM),--from "$(FROM)")
+
 .PHONY: lock
 lock: ## resolve the lock files anew (needs uv, and TORCH_WHEELS=folder of a torch wheel without CUDA)
 	@test -n "$(TORCH_WHEELS)" || { echo "set TORCH_WHEELS to the folder of a $(TORCH) wheel without CUDA"; exit 2; }

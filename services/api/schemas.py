@@ -111,6 +111,9 @@ class JobView(JobSummary):
     spec: JobSpec
     estimate: dict[str, Any] | None
     cancel_requested_at: datetime | None
+    artifacts_removed_at: datetime | None = Field(
+        description="when what it made was removed because of its age, but for what something still needs; null: it is there"
+    )
     progress: float = Field(ge=0, le=1, description="mean of the stages' progress")
     eta_seconds: float | None = Field(
         description="seconds to the end at the present rate of the stage that will end last; null where none is known"
@@ -160,7 +163,7 @@ class StepView(ApiModel):
 
 
 class EventView(ApiModel):
-    """What happened to a job. Sequence numbers of a job have no gaps."""
+    """What happened to a job. Sequence numbers of a job have no gaps, but for old events that were removed."""
 
     sequence: int
     type: str = Field(
@@ -209,6 +212,9 @@ class ArtifactView(ApiModel):
     details: dict[str, Any]
     lineage: dict[str, Any]
     created_at: datetime
+    removed_at: datetime | None = Field(
+        description="when its bytes were removed because of their age; null: they are there"
+    )
     key: str = Field(description="where it lies in the artifact store")
 
     @classmethod

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from services.cli import annotations, benches, deployments, evaluations, models, pools, profiles
+from services.cli import annotations, benches, deployments, evaluations, models, operations, pools, profiles
 from services.cli.bucket import ensure_bucket
 from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
@@ -40,6 +40,7 @@ app.add_typer(benches.app, name="benches")
 app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(annotations.app, name="annotations")
 app.add_typer(pools.app, name="pools")
+app.add_typer(operations.app)
 app.command("training-presets")(models.training_presets)
 
 JobId = Annotated[str, typer.Argument(help="id of the job, as `submit` printed it")]
@@ -90,7 +91,12 @@ def migrate() -> None:
     from shared.metadata.engine import create_tables
 
     with starting():
-        create_tables(get_settings().database_url)
+        newer = create_tables(get_settings().database_url)
+    if newer is not None:
+        console.print(
+            f"the database has the schema {newer} of a newer version, which serves this one, too; it is left as it is"
+        )
+        return
     console.print("the database is up to date")
 
 
@@ -234,8 +240,12 @@ def pull(
 ) -> None:
     """Download what a job made, checking every sha256; weights of models by `models pull`, or with --all."""
     folder = out or Path("out") / job_id
-    written = pull_job(ApiClient(), job_id, folder, everything=everything)
+    client = ApiClient()
+    removed = client.get(job_path(job_id))["artifacts_removed_at"]
+    written = pull_job(client, job_id, folder, everything=everything)
     console.print(f"{len(written)} files in {folder}")
+    if removed is not None:
+        console.print(f"what else the job made was removed on {removed[:10]} because of its age")
 
 
 @app.command()

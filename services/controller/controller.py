@@ -120,6 +120,7 @@ class Controller:
                 await self._wait(connection)
                 heartbeat.beat(self._settings.health_file)  # here the database has just answered
         finally:
+            await state.close()
             await asyncio.to_thread(publisher.close)
             await engine.dispose()
 

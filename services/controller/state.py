@@ -1,5 +1,8 @@
 """What the duties share while one controller leads: connections, and memories that only save work."""
 
+import asyncio
+from contextlib import suppress
+
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -21,3 +24,13 @@ class ControllerState(msgspec.Struct):
     """Job id -> cost and unpriced calls as told last."""
     garbage_at: float = 0.0
     purged_at: float | None = None
+    cleaned_at: float | None = None
+    cleaning: asyncio.Task[None] | None = None
+    """The look for what is past its age, beside the duties."""
+
+    async def close(self) -> None:
+        """End what goes on beside the duties."""
+        if self.cleaning is not None:
+            self.cleaning.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.cleaning

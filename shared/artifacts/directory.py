@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -53,7 +54,7 @@ class DirectoryStore:
         return None
 
     async def stat(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, (await asyncio.to_thread(self._existing(key).stat)).st_size)
+        return await asyncio.to_thread(_info, key, self._existing(key))
 
     async def list_objects(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         for info in await asyncio.to_thread(self._list, prefix):
@@ -132,12 +133,19 @@ class DirectoryStore:
         start = self.root / prefix.rpartition("/")[0]
         if not start.is_dir():
             return []
-        found = (
-            ObjectInfo(path.relative_to(self.root).as_posix(), path.stat().st_size)
-            for path in start.rglob("*")
-            if path.is_file() and not path.name.startswith(".")
-        )
-        return sorted((info for info in found if info.key.startswith(prefix)), key=lambda info: info.key)
+        found = []
+        for path in start.rglob("*"):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(prefix) and not path.name.startswith("."):
+                with suppress(FileNotFoundError):  # removed since the folder was read
+                    if path.is_file():
+                        found.append(_info(key, path))
+        return sorted(found, key=lambda info: info.key)
+
+
+def _info(key: str, path: Path) -> ObjectInfo:
+    found = path.stat()
+    return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def verify_sha256(path: Path, key: str, expected: str | None) -> None:

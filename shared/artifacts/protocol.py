@@ -1,6 +1,7 @@
 """The artifact store behind one protocol: MinIO (or any S3) and a directory, tested by the same contract."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from shared.domain.errors import MultifacetError
 class ObjectInfo(msgspec.Struct, frozen=True):
     key: str
     size: int
+    """Bytes."""
+    written_at: datetime
+    """By the store's clock, UTC."""
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -58,7 +62,9 @@ class ArtifactStore(Protocol):
 
     async def stat(self, key: str) -> ObjectInfo: ...
 
-    def list_objects(self, prefix: str) -> AsyncIterator[ObjectInfo]: ...
+    def list_objects(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Every object whose key starts so, by key."""
+        ...
 
     async def delete(self, key: str) -> None:
         """Remove an object; no error where there is none."""

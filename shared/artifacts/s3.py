@@ -3,8 +3,9 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,10 @@ from shared.artifacts.protocol import ObjectInfo, ObjectNotFound, StoredObject
 from shared.domain.errors import MultifacetError
 
 _PART_BYTES = 16 << 20
+_PAGE = 1000
+"""Objects that S3 lists in one answer, at most."""
+_UNKNOWN_TIME = datetime.max.replace(tzinfo=UTC)
+"""Of an object whose time the server does not tell: it never counts as old."""
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "404"})
 
 
@@ -77,15 +82,22 @@ class S3Store:
             found = await asyncio.to_thread(self._client.stat_object, bucket_name=self.bucket, object_name=key)
         except S3Error as error:
             raise _translated(error, key) from error
-        return ObjectInfo(key, found.size or 0)
+        return ObjectInfo(key, found.size or 0, found.last_modified or _UNKNOWN_TIME)
 
     async def list_objects(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        def page() -> list[ObjectInfo]:
-            found = self._client.list_objects(bucket_name=self.bucket, prefix=prefix, recursive=True)
-            return [ObjectInfo(item.object_name, item.size or 0) for item in found if item.object_name]
+        # S3 lists by key, in pages that are fetched as they are read.
+        found = self._client.list_objects(bucket_name=self.bucket, prefix=prefix, recursive=True)
 
-        for info in sorted(await asyncio.to_thread(page), key=lambda info: info.key):
-            yield info
+        def page() -> list[ObjectInfo]:
+            return [
+                ObjectInfo(item.object_name, item.size or 0, item.last_modified or _UNKNOWN_TIME)
+                for item in islice(found, _PAGE)
+                if item.object_name
+            ]
+
+        while infos := await asyncio.to_thread(page):
+            for info in infos:
+                yield info
 
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._client.remove_object, bucket_name=self.bucket, object_name=key)

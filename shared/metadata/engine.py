@@ -87,9 +87,33 @@ def migration_config(url: str) -> "Config":
     return config
 
 
-def create_tables(url: str) -> None:
+def create_tables(url: str) -> str | None:
     """Bring the database to the newest schema: run the Alembic migrations up to head. Safe to run again and by several
-    processes at once (an advisory lock lets one through at a time)."""
+    processes at once (an advisory lock lets one through at a time).
+
+    A database that a newer version has migrated is left as it is, and its revision is returned: migrations only add, so that
+    version's schema serves this one, too.
+    """
     from alembic import command
 
-    command.upgrade(migration_config(url), "head")
+    config = migration_config(url)
+    newer = _unknown_revision(config)
+    if newer is None:
+        command.upgrade(config, "head")
+    return newer
+
+
+def _unknown_revision(config: "Config") -> str | None:
+    """The revision of the database where the migrations of this version do not have it."""
+    import sqlalchemy as sa
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    engine = sa.create_engine(config.attributes["url"], poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return None if current is None or current in known else current

@@ -247,6 +247,8 @@ class Artifact(SQLModel, table=True):
     lineage: dict[str, Any] = Field(sa_column=_json())
     """{inputs: [artifact ids], parameters, prompts, code_version}"""
     created_at: datetime | None = Field(default=None, sa_column=_time(True))
+    removed_at: datetime | None = Field(default=None, sa_column=_time())
+    """When its bytes were removed because of their age; the record stays."""
 
 
 class RegisteredModel(SQLModel, table=True):

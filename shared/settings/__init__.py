@@ -13,6 +13,11 @@ from shared.settings.secrets import read_secret, refuse_known, with_password
 ENVIRONMENT_PREFIX = "MULTIFACET_"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Age = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Seconds after which something goes; 0: it stays."""
+
+SHORTEST_UNNAMED_SECONDS = 3600.0
+"""An upload or a commit under way is not taken for a leftover."""
 
 _DATABASE_SCHEMES = ("postgresql://", "postgresql+", "postgres://")
 _REDIS_SCHEMES = ("redis://", "rediss://")
@@ -174,6 +179,30 @@ class Settings(BaseSettings):
     )
     trace_share: float = Field(default=1.0, ge=0, le=1, description="part of the traces that is kept")
 
+    retention_interval_seconds: Seconds = Field(
+        default=3600.0, description="how often the controller looks for what is past its age"
+    )
+    retention_unnamed_seconds: Age = Field(
+        default=86_400.0,
+        description="objects in the store that nothing names, such as those of lost attempts; 0: never",
+    )
+    retention_checkpoints_seconds: Age = Field(
+        default=7 * 86_400.0, description="checkpoints of trainings, after the end of their job; 0: never"
+    )
+    retention_artifacts_seconds: Age = Field(
+        default=0.0, description="what a job made, after its end, but for what something still needs; 0: never"
+    )
+    retention_uploads_seconds: Age = Field(
+        default=0.0, description="uploaded files that no bench and no job with its artifacts names; 0: never"
+    )
+    retention_events_seconds: Age = Field(
+        default=0.0, description="events of a job, after its end, but for those of its state; 0: never"
+    )
+    retention_idempotency_seconds: Age = Field(default=0.0, description="idempotency keys of submissions; 0: never")
+    retention_reference_seconds: Age = Field(
+        default=0.0, description="log-probabilities of reference models that trainings by DPO keep; 0: never"
+    )
+
     log_level: str = "INFO"
     log_format: Literal["json", "text"] = "json"
 
@@ -217,6 +246,16 @@ class Settings(BaseSettings):
         if url and not url.startswith(("http://", "unix:///")):
             raise ValueError(f"{url!r} is no address of a Docker engine; give http://host:port or unix:///path")
         return url
+
+    @field_validator("retention_unnamed_seconds")
+    @classmethod
+    def _not_at_once(cls, seconds: float) -> float:
+        if 0 < seconds < SHORTEST_UNNAMED_SECONDS:
+            raise ValueError(
+                f"what is being uploaded would be taken for a leftover; give at least {SHORTEST_UNNAMED_SECONDS:g}, or 0 for "
+                "never"
+            )
+        return seconds
 
     @field_validator("log_level")
     @classmethod

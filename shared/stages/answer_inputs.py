@@ -38,7 +38,7 @@ from shared.metadata.repositories.steps import Claim
 from shared.metadata.tables import Artifact, Bench, Job, RegisteredModel, UploadedFile
 from shared.settings import get_settings
 from shared.stages.protocol import InputReference
-from shared.stages.training_inputs import reference, upload_reference
+from shared.stages.training_inputs import reference, refuse_removed, upload_reference
 
 ROWS_STAGE = "rows"
 COLLECTION_STAGE = "collection"
@@ -80,6 +80,7 @@ async def find_job_of_questions(session: AsyncSession, project_id: str, asked: Q
         raise InputRefused(f"there is no job {asked.job!r} in this project; name one that made a collection", place)
     if job.state != JobState.SUCCEEDED.value:
         raise InputRefused(f"job {job.id} is {job.state}; only what a succeeded job made is asked", place)
+    refuse_removed(job, place)
     if not stages_asked_of(job):
         raise InputRefused(
             f"job {job.id} made no rows that can be asked (no sources, or it stops after augment); name one that made a "

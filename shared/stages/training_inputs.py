@@ -54,6 +54,7 @@ async def find_job_of_data(
         raise InputRefused(f"there is no job {job_id!r} in this project; name one that made a collection", place)
     if job.state != JobState.SUCCEEDED.value:
         raise InputRefused(f"job {job_id} is {job.state}; only what a succeeded job made is trained on", place)
+    refuse_removed(job, place)
     return job, await _export(session, job_id, training.method, place)
 
 
@@ -129,6 +130,16 @@ async def _export(session: AsyncSession, job_id: str, method: Method, place: str
             f"job {job_id} made no {', '.join(missing)}; train on a job whose collection was assembled", place
         )
     return [made[name] for name in names]
+
+
+def refuse_removed(job: Job, place: str) -> None:
+    """Raise InputRefused where what the job made was removed because of its age."""
+    if job.artifacts_removed_at is not None:
+        raise InputRefused(
+            f"what job {job.id} made was removed on {job.artifacts_removed_at:%Y-%m-%d} because of its age; submit its spec as a "
+            "new job and name that one",
+            place,
+        )
 
 
 def reference(item: Artifact, stage: str, name: str) -> InputReference:

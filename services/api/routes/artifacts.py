@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from services.api.authentication import Reader
-from services.api.problems import not_found
+from services.api.problems import Problem, not_found
 from services.api.ranges import byte_range, stream_range
 from services.api.routes.common import problems
 from services.api.schemas import ArtifactView, Limit, Listing
@@ -38,7 +38,7 @@ async def list_artifacts(
     limit: Limit = 200,
     before: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
 ) -> Listing[ArtifactView]:
-    """Artifacts of a job, by stage and name: the winning parts only."""
+    """Artifacts of a job, by stage and name: the winning parts only, without those that were removed because of their age."""
     async with state.transaction() as session:
         await JobRepository(session).require(caller.project_id, job_id)
         found = await ArtifactRepository(session).list(caller.project_id, job_id, stage=stage)
@@ -80,7 +80,7 @@ async def content(
     download: Annotated[bool, Query(description="save, even where a browser could show it")] = False,
 ) -> Response:
     """The bytes of an artifact, streamed. One range per request (RFC 9110, section 14); `ETag` is the sha256."""
-    artifact = await _require(state, caller.project_id, artifact_id)
+    artifact = await _require_bytes(state, caller.project_id, artifact_id)
     etag = _etag(artifact)
     headers = _headers(artifact, download=download)
     if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
@@ -111,7 +111,7 @@ async def content_headers(
     download: Annotated[bool, Query(description="as for GET")] = False,
 ) -> Response:
     """The headers of an artifact's bytes without the bytes: size, `ETag` (the sha256) and media type."""
-    artifact = await _require(state, caller.project_id, artifact_id)
+    artifact = await _require_bytes(state, caller.project_id, artifact_id)
     await state.store.stat(artifact.key)
     return Response(headers={**_headers(artifact, download=download), "Content-Length": str(artifact.size)})
 
@@ -137,6 +137,18 @@ def _headers(artifact: Artifact, *, download: bool) -> dict[str, str]:
         "Content-Security-Policy": _SANDBOX,
         "X-Content-Type-Options": "nosniff",
     }
+
+
+async def _require_bytes(state: State, project_id: str, artifact_id: str) -> Artifact:
+    artifact = await _require(state, project_id, artifact_id)
+    if artifact.removed_at is not None:
+        raise Problem(
+            410,
+            "artifact_removed",
+            f"the bytes of {artifact.name!r} of stage {artifact.stage} were removed on {artifact.removed_at:%Y-%m-%d} because of "
+            f"their age; submit the spec of job {artifact.job_id} as a new job to make them again",
+        )
+    return artifact
 
 
 async def _require(state: State, project_id: str, artifact_id: str) -> Artifact:

@@ -13,6 +13,7 @@ from services.api.state import State
 from shared.domain.plan import COLLECTION_PLAN
 from shared.metadata.repositories.artifacts import ArtifactRepository
 from shared.metadata.repositories.jobs import JobRepository
+from shared.metadata.tables import Job
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/datasets", tags=["datasets"])
 
@@ -26,7 +27,8 @@ _STAGE_ORDER = {plan.name: number for number, plan in enumerate(COLLECTION_PLAN)
 @router.get("", operation_id="list_datasets", responses=problems(404))
 async def list_datasets(job_id: str, caller: Reader, state: State) -> Listing[DatasetView]:
     """What can be paged: the collection and its exports, rejected rows, and the rows of each stage as far as they are done."""
-    return Listing(items=[_view(data) for data in await _all(state, caller, job_id)])
+    _, found = await _all(state, caller, job_id)
+    return Listing(items=[_view(data) for data in found])
 
 
 @router.get("/rows", operation_id="read_rows", responses=problems(404, 410))
@@ -87,24 +89,31 @@ async def facets(
     return Hierarchy.model_validate({"dataset": data.dataset, "split": data.split, **counts})
 
 
-async def _all(state: State, caller: Caller, job_id: str) -> list[DataSet]:
+async def _all(state: State, caller: Caller, job_id: str) -> tuple[Job, list[DataSet]]:
     async with state.transaction() as session:
-        await JobRepository(session).require(caller.project_id, job_id)
+        job = await JobRepository(session).require(caller.project_id, job_id)
         artifacts = await ArtifactRepository(session).list(caller.project_id, job_id)
     found = data_sets(artifacts)
-    return sorted(
-        found,
-        key=lambda data: (-_STAGE_ORDER.get(data.stage, -1), data.dataset != "collection", data.dataset, data.split),
+    found.sort(
+        key=lambda data: (-_STAGE_ORDER.get(data.stage, -1), data.dataset != "collection", data.dataset, data.split)
     )
+    return job, found
 
 
 async def _find(state: State, caller: Caller, job_id: str, dataset: str, split: str | None) -> DataSet:
-    found = await _all(state, caller, job_id)
+    job, found = await _all(state, caller, job_id)
     named = [data for data in found if data.dataset == dataset]
     if split is None:
         chosen = sorted(named, key=lambda data: data.split != "train")
     else:
         chosen = [data for data in named if data.split == split]
+    if not chosen and job.artifacts_removed_at is not None:
+        raise Problem(
+            410,
+            "artifact_removed",
+            f"the data of job {job_id} were removed on {job.artifacts_removed_at:%Y-%m-%d} because of their age; submit its "
+            "spec as a new job to make them again",
+        )
     if not chosen:
         there = ", ".join(sorted({f"{data.dataset}/{data.split}" for data in found})) or "none yet"
         wanted = dataset if split is None else f"{dataset}/{split}"

@@ -1,4 +1,5 @@
-"""Rows about stored objects. A row exists only for what a succeeded step (or a roll-up) made: the winning parts."""
+"""Rows about stored objects. A row exists only for what a succeeded step (or a roll-up) made: the winning parts. Lists leave out
+those whose bytes were removed because of their age."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,8 @@ _ADD = sa.text(
            schema_version, details, lineage
     FROM jsonb_populate_recordset(CAST(NULL AS artifact), CAST(:rows AS jsonb))
     ON CONFLICT (key) DO UPDATE SET step_id = excluded.step_id, attempt_id = excluded.attempt_id, sha256 = excluded.sha256,
-        size = excluded.size, rows = excluded.rows, details = excluded.details, lineage = excluded.lineage
+        size = excluded.size, rows = excluded.rows, details = excluded.details, lineage = excluded.lineage,
+        removed_at = NULL
     RETURNING id
     """
 )
@@ -33,19 +35,24 @@ class ArtifactRepository:
 
     async def list(self, project_id: str, job_id: str, *, stage: str | None = None) -> list[Artifact]:
         """Artifacts of a job (of one stage), by stage and name."""
-        query = sa.select(Artifact).where(col(Artifact.project_id) == project_id, col(Artifact.job_id) == job_id)
+        query = sa.select(Artifact).where(
+            col(Artifact.project_id) == project_id, col(Artifact.job_id) == job_id, col(Artifact.removed_at).is_(None)
+        )
         if stage is not None:
             query = query.where(col(Artifact.stage) == stage)
         query = query.order_by(col(Artifact.stage), col(Artifact.name), col(Artifact.id))
         return list((await self._session.execute(query)).scalars())
 
     async def get(self, project_id: str, artifact_id: str) -> Artifact | None:
+        """The artifact, also one whose bytes were removed: then `removed_at` is set."""
         query = sa.select(Artifact).where(col(Artifact.project_id) == project_id, col(Artifact.id) == artifact_id)
         return (await self._session.execute(query)).scalar_one_or_none()
 
     async def of_stages(self, job_id: str, stages: Sequence[str], name: str | None = None) -> Sequence[Artifact]:
         """Artifacts of several stages of a job, by stage and name; `name` keeps one file name only."""
-        query = sa.select(Artifact).where(col(Artifact.job_id) == job_id, col(Artifact.stage).in_(stages))
+        query = sa.select(Artifact).where(
+            col(Artifact.job_id) == job_id, col(Artifact.stage).in_(stages), col(Artifact.removed_at).is_(None)
+        )
         if name is not None:
             query = query.where(col(Artifact.name) == name)
         query = query.order_by(col(Artifact.stage), col(Artifact.name), col(Artifact.id))

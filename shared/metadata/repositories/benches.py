@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from shared.domain.benches import BenchRegistration
-from shared.domain.errors import MultifacetError
+from shared.domain.errors import InputRefused, MultifacetError
 from shared.domain.identifiers import new_id
-from shared.metadata.tables import Bench, BenchReview
+from shared.metadata.repositories.retention import RetentionRepository
+from shared.metadata.tables import Bench, BenchReview, UploadedFile
 
 
 class BenchNotFound(MultifacetError):
@@ -36,7 +37,13 @@ class BenchRepository:
         file_id: str | None = None,
     ) -> str:
         """Record the bench of a job or of an upload; returns its id. Each has one: a second one violates the table's
-        constraint."""
+        constraint. Raises InputRefused where the upload has been removed."""
+        if file_id is not None:
+            await RetentionRepository(self._session).hold_references()
+            if await self._session.get(UploadedFile, file_id) is None:
+                raise InputRefused(
+                    f"the uploaded file {file_id} was removed because of its age; upload it again", "/file"
+                )
         identifier = new_id("bench")
         values = {
             **msgspec.structs.asdict(registration),

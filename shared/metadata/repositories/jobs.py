@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,7 +13,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import col
 
 from shared.domain.errors import InputRefused, MultifacetError
-from shared.domain.identifiers import new_id
+from shared.domain.identifiers import named_identifiers, new_id
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
 from shared.domain.plan import StageKind, plan_of
@@ -27,6 +28,7 @@ from shared.domain.states import (
 from shared.domain.taxonomy import Taxonomy
 from shared.metadata.engine import STOP_CHANNEL, WAKE_CHANNEL
 from shared.metadata.repositories.events import EventRepository
+from shared.metadata.repositories.retention import RetentionRepository
 from shared.metadata.tables import IdempotencyKey, Job, Project, Stage, Step
 
 _NO_TAXONOMY = defer(col(Job.taxonomy), raiseload=True)
@@ -84,7 +86,7 @@ class JobRepository:
 
         `idempotency` is the client's key and the sha256 of its request body; `trace` the `traceparent` that the job's spans go on
         from. Returns the job and whether it is new.
-        Raises InputRefused when the key was used with another body.
+        Raises InputRefused when the key was used with another body, and for a job whose artifacts were removed.
         """
         await self._session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
         job_id = new_id("job")
@@ -92,6 +94,8 @@ class JobRepository:
             earlier = await self._take_key(project_id, job_id, idempotency)
             if earlier is not None:
                 return earlier, False
+        if refusal := await self._removed(project_id, spec.model_dump_json()):
+            raise InputRefused(refusal)
         deadline = None if spec.deadline_seconds is None else sa.func.now() + _seconds(spec.deadline_seconds)
         values = {
             "id": job_id,
@@ -255,8 +259,11 @@ class JobRepository:
         """Take a failed or cancelled job up again: succeeded steps stay, all others start over with fresh budgets.
 
         Raises JobNotFound, and JobConflict for a job in another state, for one that used up its budget unless
-        `budget_usd` is above what it cost, and for one that failed for what was rejected (its kept rows would fail it again).
+        `budget_usd` is above what it cost, for one that failed for what was rejected (its kept rows would fail it again), and
+        where its artifacts, or those of a job that it names, were removed because of their age.
         """
+        # Before the row: whoever removes artifacts takes both in this order, too.
+        await RetentionRepository(self._session).hold_references()
         job = await self._locked(project_id, job_id)
         state = JobState(job.state)
         if state not in {JobState.FAILED, JobState.CANCELLED}:
@@ -266,6 +273,13 @@ class JobRepository:
             raise JobConflict(
                 f"job {job_id} failed as {code}, and a retry keeps what was rejected: {(job.error or {}).get('message', '')}"
             )
+        if job.artifacts_removed_at is not None:
+            raise JobConflict(
+                f"the artifacts of job {job_id} were removed on {job.artifacts_removed_at:%Y-%m-%d} because of their age, so "
+                "there is nothing to go on from; submit its spec as a new job"
+            )
+        if refusal := await self._removed(project_id, orjson.dumps(job.spec).decode()):
+            raise JobConflict(refusal)
         budget = job.budget_micro_usd if budget_usd is None else round(budget_usd * MICRO)
         if (
             budget is not None
@@ -320,6 +334,18 @@ class JobRepository:
     async def ledgers(self, job_id: str) -> dict[str, Ledger]:
         """Stage name -> its counts so far."""
         return {stage.name: msgspec.convert(stage.ledger, Ledger) for stage in await self.stages(job_id)}
+
+    async def _removed(self, project_id: str, spec: str) -> str | None:
+        """What a spec, as JSON, names in vain: a job whose artifacts were removed. From now on nothing that it names is."""
+        retention = RetentionRepository(self._session)
+        await retention.hold_references()
+        gone = await retention.removed_references(project_id, named_identifiers(spec))
+        if not gone:
+            return None
+        return (
+            f"the artifacts of {', '.join(gone)} were removed because of their age (MULTIFACET_RETENTION_ARTIFACTS_SECONDS); "
+            "submit that spec as a new job and name the new one"
+        )
 
     async def _locked(self, project_id: str, job_id: str) -> Job:
         query = sa.select(Job).options(_NO_TAXONOMY).where(col(Job.project_id) == project_id, col(Job.id) == job_id)

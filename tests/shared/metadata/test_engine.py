@@ -38,6 +38,15 @@ async def test_migrations_make_the_tables_of_the_models_even_when_several_proces
     assert {"job", "stage", "step", "attempt", "outbox", "event", "artifact", "worker"} <= tables
 
 
+async def test_a_database_that_a_newer_version_migrated_is_left_as_it_is(empty_url: str) -> None:
+    assert create_tables(empty_url) is None
+    async with await connect(empty_url) as connection:
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        assert create_tables(empty_url) == "9999"
+        found = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+    assert found == ("9999",)
+
+
 async def test_errors_of_queries_do_not_quote_their_parameters(empty_url: str) -> None:
     engine = create_engine(empty_url)
     with pytest.raises(sa.exc.ProgrammingError) as raised:

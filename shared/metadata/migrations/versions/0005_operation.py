@@ -38,6 +38,7 @@ def upgrade() -> None:
     op.add_column("outbox", sa.Column("trace", sa.String(), nullable=True))
     op.add_column("job", sa.Column("trace", sa.String(), nullable=True))
     op.add_column("job", sa.Column("artifacts_removed_at", sa.TIMESTAMP(timezone=True), nullable=True))
+    op.add_column("artifact", sa.Column("removed_at", sa.TIMESTAMP(timezone=True), nullable=True))
     op.create_table(
         "worker_group",
         sa.Column("name", sa.String(), nullable=False),
@@ -67,6 +68,7 @@ def downgrade() -> None:
     op.drop_index("step_waiting", table_name="step")
     op.execute("DROP VIEW pool_demand")
     op.drop_table("worker_group")
+    op.drop_column("artifact", "removed_at")
     op.drop_column("job", "artifacts_removed_at")
     op.drop_column("job", "trace")
     op.drop_column("outbox", "trace")

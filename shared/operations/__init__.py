@@ -1,0 +1,1 @@
+"""What an operator does with a whole system: removing what is past its age, backing up, restoring."""

@@ -99,6 +99,7 @@ def objects(values: Mapping[str, str], namespace: str, provider_keys: Sequence[s
         ),
         "multifacet-launcher": {"token": password()},
         "multifacet-bootstrap": {"key": f"mf_{password()}"},
+        "multifacet-metrics": {"token": password()},
         "multifacet-providers": {name: values[name] for name in provider_keys},
         "multifacet-training": {key: values[name] for key, name in OPTIONAL.items() if values.get(name, "").strip()},
     }

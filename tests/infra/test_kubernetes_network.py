@@ -12,6 +12,7 @@ CREDENTIALS = Peer(address="169.254.169.254")
 NEIGHBOUR = Peer(address="10.9.9.9")
 INGRESS = Peer(namespace="ingress", namespace_labels={"multifacet.network/edge": "true"})
 STRANGER = Peer(namespace="other", namespace_labels={"kubernetes.io/metadata.name": "other"})
+METRICS = Peer(namespace="monitoring", namespace_labels={"multifacet.network/metrics": "true"})
 KEDA = Peer(namespace="keda", namespace_labels={"kubernetes.io/metadata.name": "keda"})
 NAMES = Peer(namespace="kube-system", namespace_labels={"kubernetes.io/metadata.name": "kube-system"})
 
@@ -69,6 +70,7 @@ def test_the_api_hears_the_edge_and_launchers_alone() -> None:
     everything = peers("overlays/example")
     api = everything["api"]
     assert allowed(objects("overlays/example"), INGRESS, api, 8080)
+    assert allowed(objects("overlays/example"), METRICS, api, 8080)
     assert not allowed(objects("overlays/example"), STRANGER, api, 8080)
     for name, pods in everything.items():
         assert allowed(objects("overlays/example"), pods, api, 8080) == name.startswith("model-server"), name
@@ -88,7 +90,7 @@ def test_model_servers_are_asked_by_three_and_by_nobody_else() -> None:
 def test_nobody_calls_who_serves_nothing() -> None:
     everything = peers("overlays/example")
     for name in set(everything) - {"api", "model-server", "model-server-tgi"}:
-        for caller in (*everything.values(), INGRESS, STRANGER, KEDA):
+        for caller in (*everything.values(), INGRESS, STRANGER, KEDA, METRICS):
             assert not allowed(objects("overlays/example"), caller, everything[name], 8080), name
 
 

@@ -1,7 +1,7 @@
 """What KEDA would do: the queries of the cluster's scalers, asked of a real database by the user that may read nothing else."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import psycopg
 import pytest
@@ -104,6 +104,28 @@ def test_the_target_is_what_one_worker_runs_at_once(folder: str) -> None:
     assert target_of(training) == 1, "a pod of the ScaledJob runs one step"
     assert training["spec"]["scalingStrategy"]["strategy"] == "default", "others do not take off the pods that run"
     assert training["spec"]["rollout"]["strategy"] == "gradual", "a change must not end trainings"
+
+
+def test_the_database_of_a_trial_takes_the_connections_of_all_that_may_run() -> None:
+    objects = rendered("overlays/trial")
+    workers = sum(scaler["spec"]["maxReplicaCount"] for scaler in scalers("overlays/trial"))
+    slots = int(_settings(objects)["MULTIFACET_WORKER_SLOTS"])
+    most = workers * (2 * (slots + 2) + 4) + 2 * 21 + 11 + 1 + 2 * len(SERVICES)
+    page = (FOLDER.parents[1] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    assert f"That is {most} where every pool" in page
+    (argument,) = [
+        a
+        for a in named(objects, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]["args"]
+        if "=" in a
+    ]
+    assert int(argument.removeprefix("max_connections=")) > most
+
+
+def _settings(objects: Sequence[Object]) -> dict[str, str]:
+    (data,) = [
+        o["data"] for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"].startswith("multifacet-settings")
+    ]
+    return dict(data)
 
 
 async def test_the_queries_give_the_demand_of_a_real_database(sessions: Sessions, scaler_url: str) -> None:

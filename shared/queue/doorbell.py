@@ -31,8 +31,8 @@ class DoorbellPublisher:
                     published.append(doorbell.id)
         except Exception as error:  # noqa: BLE001  every client error means the same: not published
             _log.warning("doorbells_not_published", error=type(error).__name__, left=len(doorbells) - len(published))
-            # A broken connection must not be met again next time.
-            self._app.pool.force_close_all()
+            # A broken connection must not be met again next time. The pool itself stays open: a closed one never publishes again.
+            self._app.pool.force_close_all(close_pool=False)
         return published
 
     def _ring(self, doorbell: DoorbellRow, producer: Any) -> None:

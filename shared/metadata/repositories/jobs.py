@@ -31,7 +31,7 @@ from shared.metadata.repositories.events import EventRepository
 from shared.metadata.repositories.retention import RetentionRepository
 from shared.metadata.tables import IdempotencyKey, Job, Project, Stage, Step
 
-_NO_TAXONOMY = defer(col(Job.taxonomy), raiseload=True)
+_NO_TAXONOMY = defer(Job.taxonomy, raiseload=True)  # type: ignore[arg-type]
 """A taxonomy is some 50 KB of JSON, ten times all the rest of a job, and nobody who looks at a job reads it."""
 
 MICRO = 1_000_000

@@ -4,10 +4,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import uuid4
 
 import redis
 
+from services.cli.embedded.redis import EmbeddedRedis
 from shared.metadata.repositories.scheduling import DoorbellRow
 from shared.queue.celery_app import RUN_STEP, create_app
 from shared.queue.doorbell import DoorbellPublisher
@@ -33,6 +35,24 @@ def test_an_unreachable_broker_publishes_nothing_and_raises_nothing() -> None:
     publisher = DoorbellPublisher(f"redis://127.0.0.1:{free_port()}/0")
     assert publisher.publish(doorbells("q", 2)) == []
     publisher.close()
+
+
+def test_a_broker_that_was_away_is_rung_again_when_it_is_back(tmp_path: Path) -> None:
+    broker = EmbeddedRedis(free_port(), tmp_path / "redis.log")
+    publisher = DoorbellPublisher(broker.url)
+    queue = f"q{uuid4().hex}"
+    broker.start()
+    try:
+        assert publisher.publish(doorbells(queue, 1)) == [0]
+        broker.stop()
+        assert publisher.publish(doorbells(queue, 2, first=1)) == []
+        assert publisher.publish(doorbells(queue, 2, first=1)) == []
+        broker.start()
+        assert publisher.publish(doorbells(queue, 2, first=1)) == [1, 2]
+        assert redis.Redis.from_url(broker.url).llen(queue) == 2
+    finally:
+        publisher.close()
+        broker.stop()
 
 
 def test_a_worker_hears_at_most_its_slots_at_once_and_survives_a_flushed_broker(redis_url: str) -> None:

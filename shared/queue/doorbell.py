@@ -19,6 +19,8 @@ class DoorbellPublisher:
 
     def __init__(self, redis_url: str) -> None:
         self._app: Celery = create_app(redis_url, ())
+        # Asked once: whoever publishes has other duties, and what is not published now is tried again with the next round.
+        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, "max_retries": 0}
 
     def publish(self, doorbells: Sequence[DoorbellRow]) -> list[int]:
         """Ring in the given order; returns the outbox ids that were published. Stops at the first that fails: the rest

@@ -45,8 +45,8 @@ def test_a_broker_that_was_away_is_rung_again_when_it_is_back(tmp_path: Path) ->
     try:
         assert publisher.publish(doorbells(queue, 1)) == [0]
         broker.stop()
-        assert publisher.publish(doorbells(queue, 2, first=1)) == []
-        assert publisher.publish(doorbells(queue, 2, first=1)) == []
+        for _ in range(12):  # more often than Celery keeps connections
+            assert publisher.publish(doorbells(queue, 2, first=1)) == []
         broker.start()
         assert publisher.publish(doorbells(queue, 2, first=1)) == [1, 2]
         assert redis.Redis.from_url(broker.url).llen(queue) == 2

@@ -322,7 +322,7 @@ async def _make_reference(grounds: Grounds, spec: JobSpec, rows: int) -> Made:
     async with World(grounds, 0, handlers="real") as clean:
         if rows:
             file = (await clean.real_spec(rows)).sources[0].file
-            sources = [source.model_copy(update={"file": file}) for source in spec.sources]
+            sources = tuple(source.model_copy(update={"file": file}) for source in spec.sources)
             spec = spec.model_copy(update={"sources": sources})
         clean.start_controller()
         clean.start_worker()

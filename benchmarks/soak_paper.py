@@ -88,6 +88,9 @@ def run_size(rows: int, seed: int, out: Path) -> SoakRun:
                         "sources": [{"file": client.upload(source)["id"]}],
                         "teacher": {"provider": "simulator", "model": "simulator-large"},
                         "augment": {"sets_per_instruction": SETS},
+                        # The simulator writes by patterns: of many messages ever more would count as near to held-out
+                        # ones, and the larger collection would lack them.
+                        "splits": {"maximum_containment": 1.0},
                     },
                 )
                 while job["state"] not in {"succeeded", "failed", "cancelled"}:

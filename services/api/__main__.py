@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import logging
 import sys
+from contextlib import nullcontext
 
 import uvicorn
 from fastapi import FastAPI
 
 from services.api.app import bootstrap, create_app, create_key
+from services.api.request_metrics import counted_together
 from shared.metadata.engine import parse_url
 from shared.settings import Settings, get_settings
 from shared.settings.start_up import ended_in_words, starting
@@ -56,6 +58,7 @@ def served() -> FastAPI:
     """The application of one of several processes: each imports this module anew, and the first has made sure of everything."""
     settings = get_settings()
     configure_logging(settings, "api")
+    configure_tracing(settings, "api")
     app = create_app(settings)
     _settle()
     return app
@@ -65,19 +68,20 @@ def serve(settings: Settings, app: FastAPI) -> None:
     """Run until SIGTERM or SIGINT: in this process, or in `api_workers` children of it that share the port."""
     several = settings.api_workers > 1
     _settle()
-    uvicorn.run(
-        "services.api.__main__:served" if several else app,
-        factory=several,
-        workers=settings.api_workers,
-        host=settings.api_host,
-        port=settings.api_port,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_worker_healthcheck=_WORKER_CHECK_SECONDS,
-        server_header=False,
-    )
+    with counted_together() if several else nullcontext():
+        uvicorn.run(
+            "services.api.__main__:served" if several else app,
+            factory=several,
+            workers=settings.api_workers,
+            host=settings.api_host,
+            port=settings.api_port,
+            loop="uvloop",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_worker_healthcheck=_WORKER_CHECK_SECONDS,
+            server_header=False,
+        )
 
 
 def _settle() -> None:

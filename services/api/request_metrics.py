@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import Headers
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.telemetry.tracing import TRACEPARENT, span
+from shared.telemetry.tracing import TRACEPARENT, current_trace, span, trace_id_of
 
 REQUEST_SECONDS = Histogram(
     "multifacet_http_request_seconds",
@@ -78,8 +79,10 @@ class Observed:
             await send(message)
 
         with span(f"HTTP {method}", "server", parent=Headers(scope=scope).get(TRACEPARENT)) as observed:
+            trace_id = trace_id_of(current_trace())
             try:
-                await self._app(scope, receive, watched)
+                with structlog.contextvars.bound_contextvars(**({} if trace_id is None else {"trace_id": trace_id})):
+                    await self._app(scope, receive, watched)
             finally:
                 route = self._route(scope)
                 seconds = (first_byte or time.perf_counter()) - started

@@ -88,7 +88,8 @@ class Changed(Exception):
 
 def say(event: str, **facts: object) -> None:
     """One line of JSON on standard error."""
-    line = {"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"event": event, "service": "launcher", "timestamp": at, **facts}
     sys.stderr.write(json.dumps(line, default=str) + "\n")
     sys.stderr.flush()
 

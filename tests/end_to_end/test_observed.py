@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,43 +54,47 @@ class Observed(msgspec.Struct, frozen=True):
         return [span for span in self.collector.spans if span.trace_id == TRACE_ID]
 
 
-@pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+@contextmanager
+def observing(written: Path, **changes: Any) -> Iterator[Observed]:
+    """A system of its own at DEBUG with traces, and one job on it that has ended."""
     folder = Path(tempfile.mkdtemp(prefix="mf-e2e-"))
     folder.chmod(0o755)
-    written = tmp_path_factory.mktemp("observed")
-    with running_collector() as collector, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MULTIFACET_LOG_LEVEL", "DEBUG")
-        environment.setenv("MULTIFACET_LOG_FORMAT", "json")
-        environment.setenv("MULTIFACET_OTLP_ENDPOINT", collector.address)
-        environment.setenv("OPENAI_API_KEY", SECRET)
-        with running_system(StateFolder(folder), tell=lambda _: None) as system:
-            driver = Driver(system, folder)
-            job_id = submit(system.api_url, driver.client, written)
-            job = driver.until(job_id, lambda job: job["state"] in END_STATES, SECONDS)
-            ask_by_hand(system.api_url)
-            scrape = httpx2.get(f"{system.api_url}/metrics", timeout=60).text
-            pull_job(driver.client, job_id, written / "pulled", everything=True)
-        logs = {path.name: path.read_text(errors="replace") for path in (folder / "logs").glob("*.log")}
     try:
+        with running_collector() as collector, pytest.MonkeyPatch.context() as environment:
+            environment.setenv("MULTIFACET_LOG_LEVEL", "DEBUG")
+            environment.setenv("MULTIFACET_LOG_FORMAT", "json")
+            environment.setenv("MULTIFACET_OTLP_ENDPOINT", collector.address)
+            environment.setenv("OPENAI_API_KEY", SECRET)
+            with running_system(StateFolder(folder), tell=lambda _: None) as system:
+                driver = Driver(system, folder)
+                job_id = submit(system.api_url, driver.client, written, changes)
+                job = driver.until(job_id, lambda job: job["state"] in END_STATES, SECONDS)
+                ask_by_hand(system.api_url)
+                scrape = httpx2.get(f"{system.api_url}/metrics", timeout=60).text
+                pull_job(driver.client, job_id, written / "pulled", everything=True)
+            logs = {path.name: path.read_text(errors="replace") for path in (folder / "logs").glob("*.log")}
         yield Observed(job, logs, collector, texts_of(written / "pulled"), scrape)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(url: str, client: ApiClient, folder: Path) -> str:
-    """A job over marked instructions that trains a tiny model and lets it answer on a model server of its own."""
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with observing(tmp_path_factory.mktemp("observed")) as found:
+        yield found
+
+
+def submit(url: str, client: ApiClient, folder: Path, changes: dict[str, Any]) -> str:
+    """A job over marked instructions."""
     instructions = folder / "marked.jsonl"
     asked = [f"{question.format(topic)} Think of {MARK}." for topic in TOPICS for question in QUESTIONS]
     instructions.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in asked))
-    tiny = {"maximum_steps": 2, "maximum_rows": 8, "warmup_steps": 0, "checkpoint_every_steps": None}
     spec = {
         "name": "observed",
         "seed": 71,
         "sources": [{"file": client.upload(instructions)["id"]}],
         "teacher": {"provider": "simulator", "model": "simulator-small"},
-        "train": [{"preset": "smoke-cpu", "name": "sft", "method": "sft", **tiny}],
-        "answer": [{"name": "greedy", "candidate": {"stage": "sft"}, "decoding": {"max_tokens": 16, "temperature": 0}}],
+        **changes,
     }
     headers = {"traceparent": f"00-{TRACE_ID}-{CALLER}-01"}
     answer = httpx2.post(f"{url}/v1/jobs", json=spec, headers=headers, timeout=60)
@@ -135,6 +140,10 @@ def test_the_job_came_to_its_end_through_every_kind_of_process(observed: Observe
 
 
 def test_no_prompt_no_answer_and_no_secret_is_logged_at_debug_or_traced(observed: Observed) -> None:
+    nothing_shows(observed)
+
+
+def nothing_shows(observed: Observed) -> None:
     for name, log in observed.logs.items():
         assert MARK not in log, name
         assert SECRET not in log, name
@@ -146,14 +155,16 @@ def test_no_prompt_no_answer_and_no_secret_is_logged_at_debug_or_traced(observed
 
 
 def test_every_line_of_a_step_carries_its_ids(observed: Observed) -> None:
+    steps_carry_their_ids(observed)
+
+
+def steps_carry_their_ids(observed: Observed) -> None:
     ids = {"job_id", "stage", "step_id", "attempt_id", "trace_id"}
     done = [line for line in observed.lines if line["event"] == "step_done"]
     assert {line["stage"] for line in done} >= {stage["name"] for stage in observed.job["stages"]}
     of_steps = [line for line in observed.lines if line.get("service") == "step" or "attempt_id" in line]
     assert [line for line in of_steps if not ids <= set(line)] == []
     assert {line["trace_id"] for line in of_steps} == {TRACE_ID}
-    served = [line for line in observed.lines if line.get("service") == "cpu_server"]
-    assert all(line["serving"] for line in served)
 
 
 def test_one_trace_leads_from_the_request_to_each_call_of_a_model(observed: Observed) -> None:
@@ -196,3 +207,16 @@ def test_a_scrape_tells_what_the_job_did(observed: Observed) -> None:
     assert told["multifacet_controller_leads",] == 1
     assert told["multifacet_deployments", "ready"] >= 1
     assert os.environ.get("OPENAI_API_KEY") is None
+
+
+def test_a_training_and_the_server_of_its_model_show_no_text_either(tmp_path: Path) -> None:
+    tiny = {"maximum_steps": 2, "maximum_rows": 8, "warmup_steps": 0, "checkpoint_every_steps": None}
+    train = [{"preset": "smoke-cpu", "name": "sft", "method": "sft", **tiny}]
+    answer = [{"name": "greedy", "candidate": {"stage": "sft"}, "decoding": {"max_tokens": 16, "temperature": 0}}]
+    with observing(tmp_path, train=train, answer=answer) as observed:
+        assert observed.job["state"] == "succeeded", observed.job["error"]
+        nothing_shows(observed)
+        steps_carry_their_ids(observed)
+        served = [line for line in observed.lines if line.get("service") == "cpu_server"]
+        assert served
+        assert all(line["serving"] for line in served)

@@ -91,7 +91,7 @@ class SystemFigures(msgspec.Struct, frozen=True):
     usage: list[ModelUsage]
     deployments: dict[str, int]
     model_servers: dict[str, int]
-    """By what their launchers said last; `silent` for those whose launcher says nothing any more."""
+    """By what their launchers said last; `silent` for those whose launcher says nothing any more, up to a day."""
     gpus: dict[str, int]
     """Devices by what has them: `attempt`, `server` or `free`."""
     outbox_rows: int
@@ -184,9 +184,10 @@ _USAGE = """
     FROM usage GROUP BY provider, model ORDER BY provider, model
 """
 
+# Rows stay when a launcher is taken away: one that said so, or was silent for a day, is no place any more.
 _MODEL_SERVERS = """
     SELECT CASE WHEN heartbeat_at <= now() - make_interval(secs => :lease) THEN 'silent' ELSE observed_state END, count(*)
-    FROM model_server GROUP BY 1
+    FROM model_server WHERE NOT leaving AND heartbeat_at > now() - interval '1 day' GROUP BY 1
 """
 
 _GPUS = """

@@ -96,7 +96,7 @@ def running_server(settings: Settings, environment: Mapping[str, str] | None = N
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 async def submit_directly(state: ApiState, project_id: str = "default", **changes: Any) -> Job:

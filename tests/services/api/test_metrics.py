@@ -131,6 +131,7 @@ async def test_figures_are_counted_once_for_scrapes_that_follow_each_other(app: 
     assert first._figures is second._figures is not None
 
 
+@pytest.mark.timeout(600)
 def test_an_api_process_tells_its_own_memory_and_time(settings: Settings) -> None:
     with running_server(settings, {"MULTIFACET_METRICS_TOKEN": TOKEN}) as url:
         text = httpx2.get(f"{url}/metrics", headers=BEARER, timeout=60).text
@@ -139,6 +140,7 @@ def test_an_api_process_tells_its_own_memory_and_time(settings: Settings) -> Non
     assert found["multifacet_database_up", ()] == 1
 
 
+@pytest.mark.timeout(600)
 def test_processes_behind_one_port_count_together() -> None:
     counting = """
 from services.api.request_metrics import REQUEST_SECONDS
@@ -164,3 +166,15 @@ print(generate_latest(process_registry()).decode())
     assert found["multifacet_http_request_seconds_count", labels] == 2
     assert not folder.exists()
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+
+
+@pytest.mark.timeout(900)
+def test_an_api_of_several_processes_tells_the_requests_of_all(settings: Settings) -> None:
+    environment = {"MULTIFACET_METRICS_TOKEN": TOKEN, "MULTIFACET_API_WORKERS": "2"}
+    with running_server(settings, environment) as url:
+        # A connection stays with its process, so each request has its own.
+        for _ in range(40):
+            httpx2.get(f"{url}/health/live", timeout=60).raise_for_status()
+        found = samples(httpx2.get(f"{url}/metrics", headers=BEARER, timeout=60).text)
+    labels = (("method", "GET"), ("route", "/health/live"), ("status", "2xx"))
+    assert found["multifacet_http_request_seconds_count", labels] >= 40

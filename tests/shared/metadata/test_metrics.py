@@ -168,13 +168,16 @@ async def test_gpus_are_told_by_who_has_them_and_a_lease_that_ran_out_frees_them
     assert (await figures(sessions)).gpus == {"attempt": 1, "free": 2}
 
 
-async def test_a_launcher_that_says_nothing_any_more_is_silent(sessions: Sessions) -> None:
+async def test_a_launcher_that_says_nothing_any_more_is_silent_until_it_is_given_up(sessions: Sessions) -> None:
     await change(
         sessions,
         """
-        INSERT INTO model_server (id, launcher, place, kind, host, gpus, devices, observed_state, observed_detail, heartbeat_at)
-        VALUES ('a/0', 'a', 0, 'cpu', 'h', 0, '{}', 'ready', '', now()),
-               ('b/0', 'b', 0, 'cpu', 'h', 0, '{}', 'ready', '', now() - interval '21 s')
+        INSERT INTO model_server (id, launcher, place, kind, host, gpus, devices, observed_state, observed_detail, heartbeat_at,
+                                  leaving)
+        VALUES ('a/0', 'a', 0, 'cpu', 'h', 0, '{}', 'ready', '', now(), false),
+               ('b/0', 'b', 0, 'cpu', 'h', 0, '{}', 'ready', '', now() - interval '21 s', false),
+               ('c/0', 'c', 0, 'cpu', 'h', 0, '{}', 'empty', '', now() - interval '21 s', true),
+               ('d/0', 'd', 0, 'cpu', 'h', 0, '{}', 'ready', '', now() - interval '25 hours', false)
         """,
     )
     assert (await figures(sessions)).model_servers == {"ready": 1, "silent": 1}

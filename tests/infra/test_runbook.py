@@ -50,7 +50,7 @@ def _services() -> dict[str, Any]:
 
 
 def test_the_pages_name_commands_of_each_kind() -> None:
-    assert (len(MULTIFACET) > 8, len(COMPOSE) > 15, MAKE) == (True, True, ["upgrade-test"])
+    assert (len(MULTIFACET) > 8, len(COMPOSE) > 15, MAKE) == (True, True, ["secrets", "upgrade-test"])
 
 
 @pytest.mark.parametrize("line", MULTIFACET)

@@ -133,3 +133,10 @@ def test_every_file_of_a_secret_has_its_setting() -> None:
     files = [name for name in Settings.model_fields if name.endswith("_file")]
     secrets = {name.removesuffix("_file") for name in files} & set(Settings.model_fields)
     assert secrets == {*FIELDS, "bootstrap_key"}
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3599.0])
+def test_what_is_being_uploaded_cannot_be_set_to_count_as_a_leftover(seconds: float) -> None:
+    with pytest.raises(ValidationError, match="give at least 3600, or 0 for never"):
+        Settings(retention_unnamed_seconds=seconds)
+    assert Settings(retention_unnamed_seconds=0).retention_unnamed_seconds == 0

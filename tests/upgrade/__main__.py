@@ -20,16 +20,16 @@ import httpx2
 import orjson
 
 from tests.support.servers import free_port, running_postgres, running_redis
-from tests.upgrade.processes import Database, Process, wait_for
+from tests.upgrade.processes import ROOT, Database, Process, wait_for
 
-ROOT = Path(__file__).parents[2]
 MIGRATIONS = "shared/metadata/migrations/versions"
-LATENCY = {"default": {"latency_ms": 400}}
+LATENCY = {"default": {"latency_ms": 1500}}
 """Of the simulator, so that the job lasts until everything was replaced."""
 SPEC: dict[str, Any] = {
     "name": "upgraded under way",
     "sources": [{"bundled": "demo"}],
     "teacher": {"provider": "simulator", "model": "simulator-large"},
+    "curate": {"limit": 48},
     "seed": 7,
 }
 
@@ -128,7 +128,7 @@ class Upgrade:
         wait_for(
             f"job {job_id} has ended",
             lambda: self.database.value("SELECT settled_at FROM job WHERE id = %s", job_id),
-            900,
+            1800,
         )
         return self.view(job_id)
 

@@ -13,6 +13,8 @@ import psycopg
 
 from shared.metadata.engine import connection_string
 
+ROOT = Path(__file__).parents[2]
+
 _PAUSE_SECONDS = 0.1
 
 
@@ -22,16 +24,13 @@ class Process:
     def __init__(self, name: str, code: Path, log: Path, environment: Mapping[str, str], *arguments: str) -> None:
         self.name = name
         self.log = log
+        # The bytecode of the earlier code goes with its folder.
+        bytecode = {} if code == ROOT else {"PYTHONPYCACHEPREFIX": f"{log.parent}/bytecode"}
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=log.parent,
-                env={
-                    **os.environ,
-                    **environment,
-                    "PYTHONPATH": str(code),
-                    "PYTHONPYCACHEPREFIX": f"{log.parent}/bytecode-{code.name}",
-                },
+                env={**os.environ, **environment, **bytecode, "PYTHONPATH": str(code)},
                 stdout=sink,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
@@ -45,7 +44,7 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def end(self, seconds: float = 180) -> int:
+    def end(self, seconds: float = 600) -> int:
         """SIGTERM, and the exit code once it has ended by itself."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
@@ -71,7 +70,7 @@ class Database:
         return found[0][0] if found else None
 
 
-def wait_for(what: str, true: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(what: str, true: Callable[[], object], seconds: float = 900) -> None:
     """Raises TimeoutError, naming `what`, where it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not true():

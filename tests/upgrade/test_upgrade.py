@@ -4,9 +4,10 @@ import subprocess
 
 import pytest
 
-from tests.upgrade.__main__ import ROOT, main
+from tests.upgrade.__main__ import main
+from tests.upgrade.processes import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 def test_processes_are_replaced_one_by_one_under_a_job_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -63,6 +64,23 @@ async def test_listing_is_by_prefix_and_sorted(store: ArtifactStore) -> None:
         await store.put_bytes(key, key.encode())
     assert [info.key async for info in store.list_objects("p/")] == ["p/1.txt", "p/2.txt", "p/deep/3.txt"]
     assert [info.key async for info in store.list_objects("nothing/")] == []
+
+
+async def test_a_listing_tells_sizes_and_when_objects_were_written(store: ArtifactStore) -> None:
+    before = datetime.now(UTC)
+    await store.put_bytes("t/1.txt", b"four")
+    (listed,) = [info async for info in store.list_objects("t/")]
+    known = await store.stat("t/1.txt")
+    assert (listed.key, listed.size, known.size) == ("t/1.txt", 4, 4)
+    for written in (listed.written_at, known.written_at):
+        assert abs(written - before) < timedelta(minutes=10)
+
+
+async def test_more_objects_are_listed_than_a_page_of_the_store_holds(store: ArtifactStore) -> None:
+    keys = [f"many/{number:05d}" for number in range(1100)]
+    for key in keys:
+        await store.put_bytes(key, b"")
+    assert [info.key async for info in store.list_objects("many/")] == keys
 
 
 async def test_a_missing_object_is_named(store: ArtifactStore, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Identifiers: unique, sortable, and the same on every machine where they must be."""
 
+import json
 import re
 from hashlib import sha256
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.identifiers import new_id, row_id_of, seed_of
+from shared.domain.identifiers import named_identifiers, new_id, row_id_of, seed_of
 
 _plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1f"), max_size=20)
 
@@ -15,6 +16,14 @@ def test_ids_are_readable_and_unique() -> None:
     ids = [new_id("job") for _ in range(200)]
     assert len(set(ids)) == 200
     assert all(re.fullmatch(r"job_[0-9a-z]{26}", value) for value in ids)
+
+
+def test_the_ids_that_a_spec_names_are_found_wherever_they_stand() -> None:
+    kinds = ("bench", "file", "job", "model")
+    ids = {kind: new_id(kind) for kind in kinds}
+    text = json.dumps({"a": [{"b": ids["file"]}, ids["job"]], "c": {"d": ids["model"], "e": f"of {new_id('job')}"}})
+    assert named_identifiers(text) == {ids["file"], ids["job"], ids["model"]}
+    assert named_identifiers(json.dumps([ids["bench"], new_id("step"), "job_short"])) == {ids["bench"]}
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -53,6 +53,7 @@ def test_no_container_has_more_rights_than_it_needs(name: str) -> None:
         "minio-folder": ["CHOWN", "DAC_OVERRIDE"],
     }
     assert service.get("cap_add", []) == more.get(name, [])
+    assert service["init"] is True  # whoever becomes an orphan in a container is nobody's unknown child
     if name in OURS:
         assert service["user"] == ("0:0" if name == "minio-folder" else "10001:10001")
 

@@ -11,7 +11,7 @@ from shared.domain.plan import SERVICES
 from shared.settings import ENVIRONMENT_PREFIX, Settings
 from shared.settings.secrets import LIBRARY_SECRETS
 from shared.stages.worker import parse_roles
-from tests.support.compose_file import compose_file, seconds, services
+from tests.support.compose_file import ROOT, compose_file, seconds, services
 
 ALL = services()
 OURS = [name for name, service in ALL.items() if "dockerfile" in service.get("build", {}) and "tgi" not in name]
@@ -53,6 +53,7 @@ def test_no_container_has_more_rights_than_it_needs(name: str) -> None:
         "minio-folder": ["CHOWN", "DAC_OVERRIDE"],
     }
     assert service.get("cap_add", []) == more.get(name, [])
+    assert service["init"] is True  # whoever becomes an orphan in a container is nobody's unknown child
     if name in OURS:
         assert service["user"] == ("0:0" if name == "minio-folder" else "10001:10001")
 
@@ -168,6 +169,9 @@ def test_secrets_come_as_files_and_only_to_who_uses_them(name: str) -> None:
         assert secret is None or value.startswith("/run/secrets/"), f"{variable} holds a secret in plain"
         assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{variable} holds a password"
     text = str(ALL[name].get("command", "")) + str(ALL[name].get("healthcheck", ""))
+    for mount in map(str, ALL[name].get("volumes", [])):
+        if mount.startswith("./") and (ROOT / mount.split(":")[0]).is_file():
+            text += (ROOT / mount.split(":")[0]).read_text()
     used |= set(re.findall(r"/run/secrets/(\w+)", text))
     assert sorted(used) == sorted(mounted(name))
 
@@ -252,3 +256,21 @@ def test_profiles_are_two_and_the_rest_comes_up_by_itself() -> None:
     for name in ("model-server-tgi", "training-gpu"):
         (device,) = ALL[name]["deploy"]["resources"]["reservations"]["devices"]
         assert device["capabilities"] == ["gpu"]
+
+
+def test_files_that_are_mounted_are_there() -> None:
+    for service in ALL.values():
+        for mount in map(str, service.get("volumes", [])):
+            if mount.startswith("./"):
+                assert (ROOT / mount.split(":")[0]).exists(), mount
+
+
+def test_what_prometheus_asks_and_grafana_reads_are_services_in_one_network() -> None:
+    asked = re.findall(r'"([\w-]+):\d+"', (ROOT / "infra/prometheus/prometheus.yml").read_text())
+    read = re.findall(
+        r"http://([\w-]+):\d+", (ROOT / "infra/grafana/provisioning/datasources/multifacet.yml").read_text()
+    )
+    assert asked == ["api"]
+    assert read == ["prometheus"]
+    for name in ("api", "prometheus", "grafana"):
+        assert "core" in ALL[name]["networks"]

@@ -91,7 +91,11 @@ class Controller:
         """Wait for the leadership, lead, and start over when the database goes away, until `stop`."""
         while not self._stopping.is_set():
             try:
-                async with await connect(self._settings.database_url, "multifacet-controller") as connection:
+                # A leader that is frozen, or cut off without a word, must not keep the lock from others.
+                patience = self._settings.database_patience_seconds
+                async with await connect(
+                    self._settings.database_url, "multifacet-controller", patience, idle_seconds=patience
+                ) as connection:
                     await self._lead(connection)
             except (psycopg.Error, OSError) as error:
                 _log.warning("leadership_lost", error=error_place(error))
@@ -111,7 +115,11 @@ class Controller:
         )
         await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (f"{silence * 1000:.0f}ms",))
         await connection.execute(f"LISTEN {WAKE_CHANNEL}")
-        engine: AsyncEngine = create_engine(self._settings.database_url, application_name="multifacet-controller")
+        engine: AsyncEngine = create_engine(
+            self._settings.database_url,
+            application_name="multifacet-controller",
+            patience=self._settings.database_patience_seconds,
+        )
         publisher = DoorbellPublisher(self._settings.redis_url)
         state = ControllerState(self._settings, session_factory(engine), open_store(self._settings), publisher)
         try:

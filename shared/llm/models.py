@@ -151,8 +151,9 @@ class LanguageModels:
         self._permits: dict[str, Permits] = {}
         self._endpoints: dict[tuple[str, str], _Endpoint] = {}
         self._redis: Any = None
-        self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds)
-        self.usage = UsageLedger(settings.database_url)
+        patience = settings.database_patience_seconds
+        self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds, patience)
+        self.usage = UsageLedger(settings.database_url, patience)
         self.flights: dict[bytes, asyncio.Future[bytes | None]] = {}
         self.broken_calls: dict[bytes, tuple[int, int]] = {}
         """Keys of calls to servers of ours that used up all tries -> how often, and what the server had answered by then."""
@@ -310,7 +311,9 @@ class LanguageModels:
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 refilled=self._admission.let_in,
-                count_workers=partial(count_workers, self._settings.database_url),
+                count_workers=partial(
+                    count_workers, self._settings.database_url, self._settings.database_patience_seconds
+                ),
             )
         return permits
 

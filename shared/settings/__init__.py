@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         validate_default=True,
         description="SQLAlchemy URL; psycopg 3 only",
     )
+    database_patience_seconds: Seconds = Field(
+        default=30.0,
+        description="an answer of PostgreSQL that takes longer counts as a lost connection, a transaction left open for "
+        "so long is ended; less than the lease",
+    )
     redis_password_file: Path | None = _secret_file("redis_password")
     redis_password: SecretStr = Field(
         default=SecretStr(""), validate_default=True, description="where `redis_url` has none"

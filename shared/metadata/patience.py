@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30.0
 """Half of the default lease: whoever holds a row's lock and vanishes has given it up before its lease is over."""
 
 _CHECK_INTERVAL_SECONDS = 0.1
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVE: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class PatientConnection(psycopg.AsyncConnection[Any]):

@@ -91,11 +91,8 @@ class Controller:
         """Wait for the leadership, lead, and start over when the database goes away, until `stop`."""
         while not self._stopping.is_set():
             try:
-                # A leader that is frozen, or cut off without a word, must not keep the lock from others.
                 patience = self._settings.database_patience_seconds
-                async with await connect(
-                    self._settings.database_url, "multifacet-controller", patience, idle_seconds=patience
-                ) as connection:
+                async with await connect(self._settings.database_url, "multifacet-controller", patience) as connection:
                     await self._lead(connection)
             except (psycopg.Error, OSError) as error:
                 _log.warning("leadership_lost", error=error_place(error))

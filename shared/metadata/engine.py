@@ -80,17 +80,12 @@ def connection_string(url: str) -> str:
 
 
 async def connect(
-    url: str,
-    application_name: str = "multifacet",
-    patience: float = PATIENCE_SECONDS,
-    idle_seconds: float | None = None,
+    url: str, application_name: str = "multifacet", patience: float = PATIENCE_SECONDS
 ) -> PatientConnection:
-    """A dedicated connection in autocommit mode (LISTEN, advisory locks). With `idle_seconds` the server ends it, and frees
-    its locks, where it was asked nothing for so long."""
+    """A dedicated connection in autocommit mode (LISTEN, advisory locks)."""
     return await PatientConnection.open(
         connection_string(url),
         patience=patience,
-        idle_seconds=idle_seconds,
         autocommit=True,
         connect_timeout=10,
         application_name=application_name,

@@ -30,22 +30,14 @@ class PatientConnection(psycopg.AsyncConnection[Any]):
     patience = PATIENCE_SECONDS
 
     @classmethod
-    async def open(
-        cls,
-        conninfo: str = "",
-        *,
-        patience: float = PATIENCE_SECONDS,
-        idle_seconds: float | None = None,
-        **options: Any,
-    ) -> Self:
-        """Connect. With `idle_seconds` the server also ends a connection that was asked nothing for so long."""
+    async def open(cls, conninfo: str = "", *, patience: float = PATIENCE_SECONDS, **options: Any) -> Self:
+        """Connect; `options` as of psycopg's own `connect`."""
         connection = await cls.connect(
             conninfo, **_KEEPALIVE, tcp_user_timeout=round(patience * 1000), **{**options, "autocommit": True}
         )
         connection.patience = patience
         limits = {
             "idle_in_transaction_session_timeout": f"{patience:.3f}s",
-            "idle_session_timeout": "0" if idle_seconds is None else f"{idle_seconds:.3f}s",
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",
             "tcp_keepalives_count": "3",

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,22 +50,6 @@ async def test_what_a_silent_client_has_locked_is_free_again(postgres_url: str) 
             await silent.execute(sa.text("SELECT 1"))
         await silent.rollback()
     await engine.dispose()
-
-
-async def test_a_dedicated_connection_that_asks_nothing_is_ended_where_it_was_said_so(postgres_url: str) -> None:
-    lock = "SELECT pg_try_advisory_lock(4711)"
-
-    async def held(connection: psycopg.AsyncConnection[Any]) -> bool:
-        row = await (await connection.execute(lock)).fetchone()
-        return bool(row and row[0])
-
-    async with await connect(postgres_url, idle_seconds=PATIENCE) as silent, await connect(postgres_url) as other:
-        assert await held(silent)
-        deadline = time.monotonic() + 60
-        while not await held(other):
-            assert time.monotonic() < deadline, "the silent leader keeps the lock"
-        with pytest.raises(psycopg.OperationalError):
-            await silent.execute("SELECT 1")
 
 
 async def test_who_only_listens_notices_that_the_server_is_gone(postgres_url: str) -> None:

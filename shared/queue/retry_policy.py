@@ -30,7 +30,7 @@ class EndKind(StrEnum):
     CRASHED = "crashed"
     """The child process died: tried again within the infrastructure budget."""
     UNREACHABLE = "unreachable"
-    """A server that the step needs did not answer: tried again within the infrastructure budget."""
+    """A server that the step needs did not answer, or a disk was full: tried again within the infrastructure budget."""
     LOST = "lost"
     """The lease ran out: tried again within the infrastructure budget."""
     DEFERRED = "deferred"

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
     s3_bucket: str = "multifacet"
     s3_secure: bool = False
+    s3_timeout_seconds: Seconds = Field(
+        default=60.0, description="a store that says nothing for so long is asked again on another connection"
+    )
 
     providers_file: Path | None = Field(
         default=None, description="YAML of LLM providers; default: what the package ships"

@@ -6,7 +6,6 @@ connection is gone) does no harm. The database takes the lock from a leader that
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import psycopg
@@ -24,6 +23,7 @@ from services.controller import (
     roll_up,
     settle,
 )
+from services.controller.duties import Duties, Duty
 from services.controller.state import ControllerState
 from shared.artifacts import open_store
 from shared.metadata.engine import LEADER_LOCK, WAKE_CHANNEL, connect, create_engine, session_factory
@@ -42,8 +42,6 @@ _RETRY_SECONDS = 1.0
 
 _SHORTEST_SILENCE_SECONDS = 5.0
 """A leader that is only busy must not lose the lock."""
-
-Duty = Callable[[ControllerState], Awaitable[None]]
 
 Worthwhile = Callable[[Outlook], bool]
 """Whether a duty can have anything to do. A duty that another one of the same round makes work for must look for itself."""
@@ -82,6 +80,7 @@ class Controller:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._tick_at = 0.0
+        self._duties = Duties()
 
     def stop(self) -> None:
         """Leave after the round under way."""
@@ -125,6 +124,7 @@ class Controller:
                 await self._wait(connection)
                 heartbeat.beat(self._settings.health_file)  # here the database has just answered
         finally:
+            await self._duties.close()
             await state.close()
             await asyncio.to_thread(publisher.close)
             await engine.dispose()
@@ -149,10 +149,7 @@ class Controller:
         for duty, worthwhile in duties:
             if not worthwhile(seen):
                 continue
-            try:
-                await duty(state)
-            except Exception as error:  # noqa: BLE001  one duty's trouble must not keep the others from theirs
-                _log.error("duty_failed", duty=f"{duty.__module__}.{duty.__name__}", error=error_place(error))
+            await self._duties.run(duty, state)
 
     async def _wait(self, connection: psycopg.AsyncConnection) -> None:
         """Until a wake-up or the next tick; a dead connection raises psycopg.OperationalError: the lock is gone with it."""

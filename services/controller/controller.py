@@ -6,6 +6,7 @@ connection is gone) does no harm. The database takes the lock from a leader that
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psycopg

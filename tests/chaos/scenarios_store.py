@@ -1,7 +1,6 @@
 """An object store that dies in the middle of what it is told, and bytes that change on the way and at rest."""
 
 import asyncio
-import os
 import random
 import signal
 from pathlib import Path
@@ -178,7 +177,7 @@ async def changed_at_rest(world: World, change: str) -> str:
     failed = await world.wait(job.id)
     require(failed.state == "failed", f"the job is {failed.state} with a part that was {change}")
     message = str((failed.error or {}).get("message"))
-    require(os.path.basename(key) in message, f"nobody is told which object it is: {failed.error}")
+    require(path.name in message, f"nobody is told which object it is: {failed.error}")
     path.write_bytes(before)
     world.mark()
     async with world.sessions() as session, session.begin():

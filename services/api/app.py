@@ -135,10 +135,11 @@ def create_app(settings: Settings) -> FastAPI:
 def _lifespan(settings: Settings, configured: Providers) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = create_engine(settings.database_url, pool_size=_POOL_SIZE, application_name="multifacet-api")
+        patience = settings.database_patience_seconds
+        engine = create_engine(settings.database_url, _POOL_SIZE, "multifacet-api", patience)
         store = open_store(settings)
         objects = LocalObjects(store, settings.work_folder)
-        events = EventHub(settings.database_url)
+        events = EventHub(settings.database_url, patience)
         sessions = session_factory(engine)
         state = ApiState(
             settings=settings,

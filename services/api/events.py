@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sse_starlette import ServerSentEvent
 
 from shared.domain.states import JOB_END_STATES, JobState
-from shared.metadata.engine import EVENTS_CHANNEL, connect
+from shared.metadata.engine import EVENTS_CHANNEL, connect, hear
 from shared.metadata.repositories.events import EventRepository
 from shared.metadata.repositories.jobs import JobRepository
 from shared.metadata.tables import Event
@@ -35,8 +35,9 @@ RECONNECT_SECONDS = 1.0
 class EventHub:
     """Wakes streams by job. `start` before use, `close` ends all streams."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, patience: float) -> None:
         self._database_url = database_url
+        self._patience = patience
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self.closed = False
@@ -68,14 +69,15 @@ class EventHub:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await connect(self._database_url, "multifacet-api-events")
+                connection = await connect(self._database_url, "multifacet-api-events", self._patience)
                 async with connection:
                     await connection.execute(f"LISTEN {EVENTS_CHANNEL}")
                     self._wake_all()  # what was said while nobody listened
-                    async for notification in connection.notifies():
-                        job_id = notification.payload.partition(":")[0]
-                        for bell in self._waiting.get(job_id, ()):
-                            bell.set()
+                    while True:
+                        for notification in await hear(connection, self._patience):
+                            job_id = notification.payload.partition(":")[0]
+                            for bell in self._waiting.get(job_id, ()):
+                                bell.set()
             except (psycopg.Error, OSError) as error:
                 log.warning("event_listener_lost", error=type(error).__name__, again_in_seconds=RECONNECT_SECONDS)
             await asyncio.sleep(RECONNECT_SECONDS)

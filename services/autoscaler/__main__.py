@@ -30,7 +30,12 @@ def main() -> None:
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
-    database = create_engine(settings.database_url, pool_size=1, application_name="multifacet-autoscaler")
+    database = create_engine(
+        settings.database_url,
+        pool_size=1,
+        application_name="multifacet-autoscaler",
+        patience=settings.database_patience_seconds,
+    )
     try:
         async with DockerEngine(settings.docker_url, settings.docker_project) as engine:
             autoscaler = Autoscaler(settings, session_factory(database), engine)

@@ -6,7 +6,7 @@ connection is gone) does no harm. The database takes the lock from a leader that
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import psycopg
@@ -24,6 +24,7 @@ from services.controller import (
     roll_up,
     settle,
 )
+from services.controller.duties import Duties, Duty
 from services.controller.state import ControllerState
 from shared.artifacts import open_store
 from shared.metadata.engine import LEADER_LOCK, WAKE_CHANNEL, connect, create_engine, session_factory
@@ -42,8 +43,6 @@ _RETRY_SECONDS = 1.0
 
 _SHORTEST_SILENCE_SECONDS = 5.0
 """A leader that is only busy must not lose the lock."""
-
-Duty = Callable[[ControllerState], Awaitable[None]]
 
 Worthwhile = Callable[[Outlook], bool]
 """Whether a duty can have anything to do. A duty that another one of the same round makes work for must look for itself."""
@@ -82,6 +81,7 @@ class Controller:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._tick_at = 0.0
+        self._duties = Duties()
 
     def stop(self) -> None:
         """Leave after the round under way."""
@@ -91,7 +91,8 @@ class Controller:
         """Wait for the leadership, lead, and start over when the database goes away, until `stop`."""
         while not self._stopping.is_set():
             try:
-                async with await connect(self._settings.database_url, "multifacet-controller") as connection:
+                patience = self._settings.database_patience_seconds
+                async with await connect(self._settings.database_url, "multifacet-controller", patience) as connection:
                     await self._lead(connection)
             except (psycopg.Error, OSError) as error:
                 _log.warning("leadership_lost", error=error_place(error))
@@ -111,7 +112,11 @@ class Controller:
         )
         await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (f"{silence * 1000:.0f}ms",))
         await connection.execute(f"LISTEN {WAKE_CHANNEL}")
-        engine: AsyncEngine = create_engine(self._settings.database_url, application_name="multifacet-controller")
+        engine: AsyncEngine = create_engine(
+            self._settings.database_url,
+            application_name="multifacet-controller",
+            patience=self._settings.database_patience_seconds,
+        )
         publisher = DoorbellPublisher(self._settings.redis_url)
         state = ControllerState(self._settings, session_factory(engine), open_store(self._settings), publisher)
         try:
@@ -120,6 +125,7 @@ class Controller:
                 await self._wait(connection)
                 heartbeat.beat(self._settings.health_file)  # here the database has just answered
         finally:
+            await self._duties.close()
             await state.close()
             await asyncio.to_thread(publisher.close)
             await engine.dispose()
@@ -144,10 +150,7 @@ class Controller:
         for duty, worthwhile in duties:
             if not worthwhile(seen):
                 continue
-            try:
-                await duty(state)
-            except Exception as error:  # noqa: BLE001  one duty's trouble must not keep the others from theirs
-                _log.error("duty_failed", duty=f"{duty.__module__}.{duty.__name__}", error=error_place(error))
+            await self._duties.run(duty, state)
 
     async def _wait(self, connection: psycopg.AsyncConnection) -> None:
         """Until a wake-up or the next tick; a dead connection raises psycopg.OperationalError: the lock is gone with it."""

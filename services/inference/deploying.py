@@ -32,7 +32,8 @@ async def _run(context: WholeContext) -> WholeResult:
     if wanted is None:
         raise StepFailed("no_deployment", f"the job's spec deploys nothing in a stage {context.stage!r}")
     project_id = str(context.facts["project_id"])
-    engine = create_engine(get_settings().database_url, pool_size=1, application_name="multifacet-deploy")
+    settings = get_settings()
+    engine = create_engine(settings.database_url, 1, "multifacet-deploy", settings.database_patience_seconds)
     sessions = session_factory(engine)
     started = time.monotonic()
     try:

@@ -18,4 +18,5 @@ def open_store(settings: Settings) -> ArtifactStore:
         settings.s3_secret_key.get_secret_value(),
         settings.s3_bucket,
         secure=settings.s3_secure,
+        timeout_seconds=settings.s3_timeout_seconds,
     )

@@ -100,8 +100,14 @@ class DirectoryStore:
 
     def _put_bytes(self, key: str, data: bytes) -> StoredObject:
         target, temporary = self._new(key)
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        try:
+            with temporary.open("wb") as sink:
+                sink.write(data)
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
         return StoredObject(key, len(data), sha256(data).hexdigest())
 
     def _put_file(self, key: str, path: Path) -> StoredObject:

@@ -28,11 +28,20 @@ _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "404"})
 class S3Store:
     """An S3 PUT is atomic by itself: the object appears whole or not at all."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str, *, secure: bool = False) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        *,
+        secure: bool = False,
+        timeout_seconds: float = 60.0,
+    ) -> None:
         self.bucket = bucket
         self.endpoint = endpoint
         pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=5, read=60),
+            timeout=urllib3.Timeout(connect=min(5.0, timeout_seconds), read=timeout_seconds),
             maxsize=16,
             retries=urllib3.Retry(total=5, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
         )

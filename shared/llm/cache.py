@@ -11,6 +11,7 @@ import psycopg
 import structlog
 
 from shared.llm.database import DurableConnection
+from shared.metadata.patience import PATIENCE_SECONDS
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +24,8 @@ FLUSH_SECONDS = 0.05
 """An answer waits so long for others to share its COPY and commit."""
 MAXIMUM_UNFLUSHED = 256
 """Answers not yet durable above which no new call starts."""
+_PURGE_SECONDS = 3600.0
+"""Removing millions of answers takes its time."""
 _COMPRESS_FROM = 2048
 _ZLIB_FIRST_BYTE = 0x78
 
@@ -64,10 +67,10 @@ class CompletionCache:
     A database outage holds look-ups (and with them new calls) back and keeps unflushed answers in memory.
     """
 
-    def __init__(self, database_url: str, ttl_seconds: float) -> None:
+    def __init__(self, database_url: str, ttl_seconds: float, patience: float = PATIENCE_SECONDS) -> None:
         self._ttl_seconds = ttl_seconds
-        self._reader = DurableConnection(database_url, "cache-read")
-        self._writer = DurableConnection(database_url, "cache-write")
+        self._reader = DurableConnection(database_url, "cache-read", patience)
+        self._writer = DurableConnection(database_url, "cache-write", patience)
         self._wanted: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._unflushed: dict[bytes, _Row] = {}
         self._first_unflushed_at = 0.0
@@ -248,7 +251,7 @@ async def purge_project(database_url: str, project_id: str) -> int:
 
 
 async def _delete(database_url: str, statement: str, parameter: object) -> int:
-    connection = DurableConnection(database_url, "cache-purge")
+    connection = DurableConnection(database_url, "cache-purge", _PURGE_SECONDS)
 
     async def work(opened: psycopg.AsyncConnection[Any]) -> int:
         return (await opened.execute(statement.encode(), (parameter,))).rowcount

@@ -8,6 +8,7 @@ import psycopg
 import structlog
 
 from shared.metadata.engine import connection_string
+from shared.metadata.patience import PATIENCE_SECONDS, PatientConnection
 
 Result = TypeVar("Result")
 _log = structlog.get_logger(__name__)
@@ -18,8 +19,9 @@ _LONGEST_PAUSE = 2.0
 class DurableConnection:
     """One connection, opened on first use, used by one piece of work at a time."""
 
-    def __init__(self, database_url: str, name: str) -> None:
+    def __init__(self, database_url: str, name: str, patience: float = PATIENCE_SECONDS) -> None:
         self._conninfo = connection_string(database_url)
+        self._patience = patience
         self._name = name
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
@@ -27,22 +29,20 @@ class DurableConnection:
     async def run(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[Result]]) -> Result:
         """The result of `work`, which is given a connection in autocommit mode.
 
-        A lost or refused connection, and any other operational fault of the server (no space, deadlock, shutdown), is
-        waited out: `work` runs again on a new connection, for as long as it takes. It must therefore be one transaction,
-        and must bear to run twice when the connection broke in its commit.
+        A lost or refused connection, a server that says nothing for longer than `patience`, and any other operational fault
+        of the server (no space, deadlock, shutdown) is waited out: `work` runs again on a new connection, for as long as it
+        takes. It must therefore be one transaction, and must bear to run twice when the connection broke in its commit.
         """
         async with self._lock:
             failures = 0
             while True:
                 try:
                     if self._connection is None:
-                        self._connection = await psycopg.AsyncConnection.connect(
+                        self._connection = await PatientConnection.open(
                             self._conninfo,
+                            patience=self._patience,
                             autocommit=True,
                             connect_timeout=5,
-                            keepalives_idle=10,
-                            keepalives_interval=5,
-                            keepalives_count=3,
                             application_name=f"multifacet-{self._name}",
                         )
                     result = await work(self._connection)

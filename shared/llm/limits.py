@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.llm.database import DurableConnection
+from shared.metadata.patience import PATIENCE_SECONDS
 
 _log = structlog.get_logger(__name__)
 
@@ -173,9 +174,9 @@ class Permits:
         )
 
 
-async def count_workers(database_url: str) -> int:
+async def count_workers(database_url: str, patience: float = PATIENCE_SECONDS) -> int:
     """Worker processes that the database knows to live; at least one."""
-    connection = DurableConnection(database_url, "limits")
+    connection = DurableConnection(database_url, "limits", patience)
 
     async def work(opened: psycopg.AsyncConnection[Any]) -> int:
         row = await (await opened.execute("SELECT count(*) FROM worker")).fetchone()

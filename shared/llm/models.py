@@ -95,7 +95,7 @@ class _Endpoint:
         self.answered = 0
         """Calls that were answered."""
         self._found_at = time.monotonic()
-        key = resolved.api_key()
+        self.key = key = resolved.api_key()
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self.class_headers: dict[str, dict[str, str]] = {}
 
@@ -151,8 +151,9 @@ class LanguageModels:
         self._permits: dict[str, Permits] = {}
         self._endpoints: dict[tuple[str, str], _Endpoint] = {}
         self._redis: Any = None
-        self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds)
-        self.usage = UsageLedger(settings.database_url)
+        patience = settings.database_patience_seconds
+        self.cache = CompletionCache(settings.database_url, settings.llm_cache_ttl_seconds, patience)
+        self.usage = UsageLedger(settings.database_url, patience)
         self.flights: dict[bytes, asyncio.Future[bytes | None]] = {}
         self.broken_calls: dict[bytes, tuple[int, int]] = {}
         """Keys of calls to servers of ours that used up all tries -> how often, and what the server had answered by then."""
@@ -310,7 +311,9 @@ class LanguageModels:
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 refilled=self._admission.let_in,
-                count_workers=partial(count_workers, self._settings.database_url),
+                count_workers=partial(
+                    count_workers, self._settings.database_url, self._settings.database_patience_seconds
+                ),
             )
         return permits
 
@@ -682,7 +685,7 @@ class BoundModel:
                 counters.rate_limited += 1
                 endpoint.pace.rejected(sent.sent_at, now)
                 endpoint.breaker.rejected()
-                pause = self._pause_of_rejection(reply, tries, left)
+                pause = self._pause_of_rejection(reply, problem, tries, left)
             else:
                 if reply is not None:
                     endpoint.pace.accepted(sent.sent_at, now)
@@ -747,7 +750,7 @@ class BoundModel:
                 endpoint.answered += 1
                 models.broken_calls.pop(call.key, None)
                 return _Sent(reply, "", sent_at, ended_at, answer)
-            problem = f"{reply.status}: {error_summary(reply.body)}"
+            problem = f"{reply.status}: {error_summary(reply.body, call.body, endpoint.key)}"
         except (TransportFailed, IncompleteAnswer) as error:
             problem = str(error)
         finally:
@@ -764,7 +767,7 @@ class BoundModel:
         if status in (401, 403):
             raise StepFailed(
                 "authentication_failed",
-                f"{self._endpoint.name} refuses the configured key ({problem}): set a valid key in the environment variable "
+                f"{self._endpoint.name} refuses the configured key ({status}): set a valid key in the environment variable "
                 f"{self._resolved.provider.api_key_env or '(none is configured)'} of the workers and retry the job",
             )
         if status == 402 or error_code(reply.body) in _QUOTA_CODES:
@@ -778,9 +781,9 @@ class BoundModel:
             f"the account at {self._endpoint.name} has no quota left ({problem}): add credit there and retry the job",
         )
 
-    def _pause_of_rejection(self, reply: Reply, tries: int, left: float) -> float:
+    def _pause_of_rejection(self, reply: Reply, problem: str, tries: int, left: float) -> float:
         if error_code(reply.body) in _QUOTA_CODES:
-            self._raise_quota(f"429: {error_summary(reply.body)}")
+            self._raise_quota(problem)
         if reply.retry_after is None:
             return backoff_seconds(tries)
         return self._asked_pause(reply.retry_after, left)

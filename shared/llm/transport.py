@@ -14,6 +14,8 @@ import aiohttp
 import msgspec
 
 _CONNECT_SECONDS = 10.0
+MOST_REPLY_BYTES = 32 << 20
+"""No answer is near so long; a body without end must not fill the memory until its time is over."""
 
 
 class TransportFailed(Exception):
@@ -54,7 +56,7 @@ class Transport:
         """One try. Redirects are not followed: a job must not reach an address that the operator did not configure.
 
         Raises:
-            TransportFailed: the connection failed, or no complete answer came within `timeout_seconds`.
+            TransportFailed: the connection failed, no complete answer came within `timeout_seconds`, or one without end.
         """
         if self._session is None:
             raise RuntimeError("the transport was not started")
@@ -66,7 +68,7 @@ class Transport:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS),
             ) as response:
-                content = await response.read()
+                content = await _read(response)
                 retry_after = None
                 if response.status != 200:
                     retry_after = parse_retry_after(response.headers.get("Retry-After"))
@@ -75,6 +77,17 @@ class Transport:
             raise TransportFailed(f"no answer within {timeout_seconds:.0f} s") from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             raise TransportFailed(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body. Raises TransportFailed for one that is too long."""
+    chunks, size = [], 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MOST_REPLY_BYTES:
+            raise TransportFailed(f"the answer does not end within {MOST_REPLY_BYTES >> 20} MiB")
+    return b"".join(chunks)
 
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:

@@ -10,6 +10,7 @@ import structlog
 from shared.domain.errors import StepFailed
 from shared.llm.database import DurableConnection
 from shared.llm.prices import format_usd
+from shared.metadata.patience import PATIENCE_SECONDS
 
 _log = structlog.get_logger(__name__)
 
@@ -122,8 +123,8 @@ class JobAccount:
 class UsageLedger:
     """All accounts and counters of a worker process."""
 
-    def __init__(self, database_url: str) -> None:
-        self._connection = DurableConnection(database_url, "usage")
+    def __init__(self, database_url: str, patience: float = PATIENCE_SECONDS) -> None:
+        self._connection = DurableConnection(database_url, "usage", patience)
         self._accounts: dict[str, JobAccount] = {}
         self._counters: dict[UsageKey, Counters] = {}
         self._flushing = asyncio.Lock()

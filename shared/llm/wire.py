@@ -1,5 +1,6 @@
 """The wire format: OpenAI's chat completions, as request bytes and as an answer that was checked to be complete."""
 
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from math import isfinite
@@ -10,6 +11,10 @@ import orjson
 
 from shared.llm.protocol import CompletionRequest, Message
 from shared.llm.providers import RepetitionPenalty
+
+_ECHO_CHARACTERS = 16
+_LONGEST_MESSAGE = 600
+_ESCAPED_SPACE = re.compile(r"\\[nrt]")
 
 CHARACTERS_PER_TOKEN = 4.0
 """Used where nothing was learned yet, and for servers that report no usage."""
@@ -145,7 +150,7 @@ def decode_answer(body: bytes) -> Answer:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IncompleteAnswer(f"the answer is no chat completion ({len(body)} bytes): {error}") from error
     if decoded.error is not None and bytes(decoded.error) != b"null":
-        raise IncompleteAnswer(f"a 200 that holds an error: {error_summary(body)}")
+        raise IncompleteAnswer(f"a 200 that holds an error: {error_code(body) or 'without a code'}")
     if not decoded.choices:
         raise IncompleteAnswer("the answer has no choice")
     choice = decoded.choices[0]
@@ -171,11 +176,38 @@ def error_code(body: bytes) -> str:
     return str(fields.code or fields.type or "")
 
 
-def error_summary(body: bytes) -> str:
-    """What a person may read of an error body, at most 300 characters. HTML pages are named, not quoted."""
+def error_summary(body: bytes, sent: bytes = b"", key: str | None = None) -> str:
+    """What a person may read of an error body, at most 300 characters: without what it repeats of `sent` (the request's body)
+    and of the `key`. A body that is no error object is named, not quoted: it may hold either in any shape."""
     try:
         fields = _decode_error(body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        text = body[:300].decode("utf-8", "replace").strip()
-        return "an HTML page" if text[:1] == "<" else text
-    return " ".join(str(part) for part in (fields.code or fields.type, fields.message) if part)[:300]
+        start = body[:200].lstrip()[:1]
+        if not body.strip():
+            return "an empty body"
+        return "an HTML page" if start == b"<" else f"{len(body)} bytes that are no error object"
+    message = _without_echo(" ".join((fields.message or "")[:_LONGEST_MESSAGE].split()), sent)
+    text = " ".join(str(part) for part in (fields.code or fields.type, message) if part)
+    if key:
+        text = text.replace(key, "…")
+    return text[:300]
+
+
+def _without_echo(message: str, sent: bytes) -> str:
+    """`message` without its runs of 2 * _ECHO_CHARACTERS and more that also stand in `sent`."""
+    if not sent:
+        return message
+    text = " ".join(_ESCAPED_SPACE.sub(" ", sent.decode("utf-8", "replace")).replace('\\"', '"').split())
+    kept, start = [], 0
+    # A run of twice the length holds one of the looked-up pieces whole.
+    for position in range(0, len(message) - _ECHO_CHARACTERS + 1, _ECHO_CHARACTERS):
+        first, last = position, position + _ECHO_CHARACTERS
+        if first < start or message[first:last] not in text:
+            continue
+        while first > start and message[first - 1 : last] in text:
+            first -= 1
+        while last < len(message) and message[first : last + 1] in text:
+            last += 1
+        kept.append(message[start:first])
+        start = last
+    return "…".join([*kept, message[start:]])

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from shared.domain.errors import MultifacetError
+from shared.metadata.patience import PATIENCE_SECONDS, PatientConnection
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -45,15 +46,23 @@ def parse_url(url: str) -> URL:
         ) from error
 
 
-def create_engine(url: str, pool_size: int = 5, application_name: str = "multifacet") -> AsyncEngine:
-    """An async engine. `url` is a SQLAlchemy URL; any PostgreSQL driver named in it is replaced by psycopg 3."""
+def create_engine(
+    url: str, pool_size: int = 5, application_name: str = "multifacet", patience: float = PATIENCE_SECONDS
+) -> AsyncEngine:
+    """An async engine. `url` is a SQLAlchemy URL; any PostgreSQL driver named in it is replaced by psycopg 3. An answer that
+    takes longer than `patience` seconds counts as a lost connection, see `shared.metadata.patience`."""
     return create_async_engine(
         parse_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": 10, "application_name": application_name},
+        connect_args={
+            "async_creator_fn": PatientConnection.open,
+            "patience": patience,
+            "connect_timeout": 10,
+            "application_name": application_name,
+        },
     )
 
 
@@ -70,11 +79,26 @@ def connection_string(url: str) -> str:
     return make_conninfo(**{**parsed.translate_connect_args(username="user", database="dbname"), **more})
 
 
-async def connect(url: str, application_name: str = "multifacet") -> psycopg.AsyncConnection:
-    """A dedicated connection in autocommit mode (LISTEN, advisory locks, heartbeats)."""
-    return await psycopg.AsyncConnection.connect(
-        connection_string(url), autocommit=True, connect_timeout=10, application_name=application_name
+async def connect(
+    url: str, application_name: str = "multifacet", patience: float = PATIENCE_SECONDS
+) -> PatientConnection:
+    """A dedicated connection in autocommit mode (LISTEN, advisory locks)."""
+    return await PatientConnection.open(
+        connection_string(url),
+        patience=patience,
+        autocommit=True,
+        connect_timeout=10,
+        application_name=application_name,
     )
+
+
+async def hear(connection: PatientConnection, seconds: float) -> list[psycopg.Notify]:
+    """What was notified within `seconds`, as soon as there is something. Raises psycopg.OperationalError where the server is
+    gone: a connection that only listens would never find out."""
+    heard = [notification async for notification in connection.notifies(timeout=seconds, stop_after=1)]
+    if not heard:
+        await connection.execute("SELECT 1")
+    return heard
 
 
 def migration_config(url: str) -> "Config":

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from celery import Celery
+from kombu import Connection, Producer
 
 from shared.metadata.repositories.scheduling import DoorbellRow
 from shared.queue.celery_app import RUN_STEP, create_app
@@ -21,23 +21,24 @@ class DoorbellPublisher:
         self._app: Celery = create_app(redis_url, ())
         # Asked once: whoever publishes has other duties, and what is not published now is tried again with the next round.
         self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, "max_retries": 0}
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
 
     def publish(self, doorbells: Sequence[DoorbellRow]) -> list[int]:
         """Ring in the given order; returns the outbox ids that were published. Stops at the first that fails: the rest
         stays in the outbox."""
         published: list[int] = []
         try:
-            with self._app.producer_or_acquire() as producer:
-                for doorbell in doorbells:
-                    self._ring(doorbell, producer)
-                    published.append(doorbell.id)
+            producer = self._open_producer()
+            for doorbell in doorbells:
+                self._ring(doorbell, producer)
+                published.append(doorbell.id)
         except Exception as error:  # noqa: BLE001  every client error means the same: not published
             _log.warning("doorbells_not_published", error=type(error).__name__, left=len(doorbells) - len(published))
-            # A broken connection must not be met again next time. The pool itself stays open: a closed one never publishes again.
-            self._app.pool.force_close_all(close_pool=False)
+            self._drop()  # a broken connection must not be met again next time
         return published
 
-    def _ring(self, doorbell: DoorbellRow, producer: Any) -> None:
+    def _ring(self, doorbell: DoorbellRow, producer: Producer) -> None:
         # From when it was written: the span shows how long it waited in the outbox.
         started_at = time.time() - doorbell.waited_seconds
         with span(f"ring {doorbell.queue}", "producer", parent=doorbell.trace, started_at=started_at) as rung:
@@ -54,4 +55,17 @@ class DoorbellPublisher:
             )
 
     def close(self) -> None:
+        self._drop()
         self._app.close()
+
+    def _open_producer(self) -> Producer:
+        """On a connection of our own: the pools of kombu cannot be used again once a broken connection was thrown out of them."""
+        if self._producer is None:
+            self._connection = self._app.connection_for_write()
+            self._producer = self._app.amqp.Producer(self._connection)
+        return self._producer
+
+    def _drop(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            connection.collect()

@@ -16,7 +16,7 @@ import psycopg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.metadata.engine import STOP_CHANNEL, connect, create_engine, session_factory
+from shared.metadata.engine import STOP_CHANNEL, connect, create_engine, hear, session_factory
 from shared.metadata.repositories.gpu_slots import GpuSlotRepository, attempt_holder
 from shared.metadata.repositories.steps import Claim, StepRepository
 from shared.metadata.repositories.workers import WorkerRepository
@@ -73,7 +73,10 @@ class LeaseKeeper:
         self._beat_seconds = min(settings.heartbeat_seconds, settings.lease_seconds / 4)
         self._give_up_seconds = min(settings.heartbeat_give_up_seconds, settings.lease_seconds * 0.75)
         self._engine: AsyncEngine = create_engine(
-            settings.database_url, pool_size=1, application_name="multifacet-heartbeat"
+            settings.database_url,
+            pool_size=1,
+            application_name="multifacet-heartbeat",
+            patience=settings.database_patience_seconds,
         )
         self._sessions = session_factory(self._engine)
         self._leases: dict[int, Lease] = {}
@@ -228,11 +231,12 @@ class LeaseKeeper:
         """Beat at once when a job stops or this worker shall leave, so that neither need wait for the next heartbeat."""
         while True:
             try:
-                async with await connect(self._settings.database_url, "multifacet-stop") as connection:
+                patience = self._settings.database_patience_seconds
+                async with await connect(self._settings.database_url, "multifacet-stop", patience) as connection:
                     await connection.execute(f"LISTEN {STOP_CHANNEL}")
-                    async for notification in connection.notifies():
-                        jobs = {lease.claim.job_id for lease in self.leases}
-                        if notification.payload in {self._worker_id, *jobs}:
+                    while True:
+                        told = {notification.payload for notification in await hear(connection, patience)}
+                        if told & {self._worker_id, *(lease.claim.job_id for lease in self.leases)}:
                             self._now.set()
             except (psycopg.Error, OSError) as error:
                 _log.warning("stop_channel_lost", error=type(error).__name__)

@@ -14,6 +14,8 @@ MAXIMUM_FAILURES = 3
 MAXIMUM_LOSSES = 20
 POISON_REPEATS = 3
 MAXIMUM_BACKOFF_SECONDS = 300.0
+MAXIMUM_DEFERRAL_SECONDS = 900.0
+"""Whoever asks to wait longer is asked again after so long: a server may name years, or have erred."""
 BACKOFF_SHARE = 1 / 30
 """The first delay of a retry, as a share of the lease: 2 s with the default of 60 s."""
 
@@ -28,11 +30,11 @@ class EndKind(StrEnum):
     CRASHED = "crashed"
     """The child process died: tried again within the infrastructure budget."""
     UNREACHABLE = "unreachable"
-    """A server that the step needs did not answer: tried again within the infrastructure budget."""
+    """A server that the step needs did not answer, or a disk was full: tried again within the infrastructure budget."""
     LOST = "lost"
     """The lease ran out: tried again within the infrastructure budget."""
     DEFERRED = "deferred"
-    """Not now: tried again after `seconds`, uses up nothing."""
+    """Not now: tried again after `seconds` (MAXIMUM_DEFERRAL_SECONDS at most), uses up nothing."""
     PREEMPTED = "preempted"
     """The worker was told to leave: tried again at once, uses up nothing."""
     CANCELLED = "cancelled"
@@ -100,7 +102,7 @@ def judge(end: AttemptEnd, counters: Counters, *, job_active: bool, backoff_seco
     if end.kind in {EndKind.PREEMPTED, EndKind.CANCELLED}:
         return verdict(StepState.READY)
     if end.kind is EndKind.DEFERRED:
-        return verdict(StepState.READY, end.seconds)
+        return verdict(StepState.READY, min(max(0.0, end.seconds), MAXIMUM_DEFERRAL_SECONDS))
     if counters.crash_repeats >= POISON_REPEATS:
         return verdict(StepState.FAILED, code="poisoned")
     if counters.failures >= MAXIMUM_FAILURES:

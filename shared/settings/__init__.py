@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         validate_default=True,
         description="SQLAlchemy URL; psycopg 3 only",
     )
+    database_patience_seconds: Seconds = Field(
+        default=30.0,
+        description="an answer of PostgreSQL that takes longer counts as a lost connection, a transaction left open for "
+        "so long is ended; less than the lease",
+    )
     redis_password_file: Path | None = _secret_file("redis_password")
     redis_password: SecretStr = Field(
         default=SecretStr(""), validate_default=True, description="where `redis_url` has none"
@@ -69,6 +74,9 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
     s3_bucket: str = "multifacet"
     s3_secure: bool = False
+    s3_timeout_seconds: Seconds = Field(
+        default=60.0, description="a store that says nothing for so long is asked again on another connection"
+    )
 
     providers_file: Path | None = Field(
         default=None, description="YAML of LLM providers; default: what the package ships"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 import msgspec
 
+from shared.artifacts.passing import disk_is_full
 from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed, StepInterrupted
 from shared.domain.jobs import JobSpec
 from shared.domain.ledger import Ledger
@@ -28,6 +29,8 @@ from shared.telemetry.logs import configure_logging, error_place, step_context
 
 REQUEST_FILE = "request.json"
 RESULT_FILE = "result.json"
+DISK_FULL_STATUS = os.EX_IOERR
+"""The exit status of a child that found its disk full."""
 
 
 class ChildRequest(msgspec.Struct, frozen=True):
@@ -119,7 +122,9 @@ def _answer(request: ChildRequest, lines: LineWriter) -> ChildAnswer:
         return ChildAnswer(error=_package_missing(error, request))
     except MultifacetError as error:
         return ChildAnswer(error=ChildError("failed", error.code, str(error), signature=error_place(error)))
-    except Exception as error:  # noqa: BLE001  the worker decides what becomes of the step
+    except Exception as error:  # the worker decides what becomes of the step
+        if disk_is_full(error):
+            raise  # an answer could not be written either
         # The text of a foreign exception may quote data: its class and place are enough to find it.
         place = error_place(error)
         return ChildAnswer(error=ChildError("failed", "step_error", f"the step failed: {place}", signature=place))
@@ -160,4 +165,9 @@ def _end_with_worker() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        os._exit(DISK_FULL_STATUS)  # whatever else would be written at the end cannot be

@@ -14,6 +14,7 @@ import structlog
 import urllib3.exceptions
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from shared.artifacts.passing import passing_fault
 from shared.artifacts.protocol import ArtifactStore
 from shared.domain.errors import InputRefused, MultifacetError, StepDeferred, StepFailed
 from shared.domain.ledger import Ledger
@@ -396,6 +397,8 @@ def attempt_end(error: BaseException, lease: Lease) -> AttemptEnd:
             return AttemptEnd(EndKind.FAILED, inner.code, inner.message, signature=inner.signature)
         case _ if isinstance(error, _UNREACHABLE):
             return AttemptEnd(EndKind.UNREACHABLE, "unreachable", f"a server did not answer: {error_place(error)}")
+        case _ if (fault := passing_fault(error)) is not None:
+            return AttemptEnd(EndKind.UNREACHABLE, fault.code, fault.message)
         case MultifacetError():
             return AttemptEnd(EndKind.FAILED, error.code, str(error), signature=error_place(error))
         case _:

@@ -1,6 +1,7 @@
 """Running a whole step: inputs downloaded, the work done by a child process in a group of its own, outputs uploaded."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from shared.domain.models import ModelRegistration
 from shared.metadata.repositories.events import NewEvent
 from shared.queue.lease import Lease
 from shared.queue.retry_policy import EndKind
-from shared.stages.child import REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest
+from shared.stages.child import DISK_FULL_STATUS, REQUEST_FILE, RESULT_FILE, ChildAnswer, ChildError, ChildRequest
 from shared.stages.child_lines import EventLine, Line, ProgressLine, StartLine, decode_line
 from shared.stages.job_data import JobData
 from shared.stages.outputs import upload_outputs
@@ -254,6 +255,8 @@ def _result(status: int, folder: Path, start: str | None, signalled: bool) -> Wh
         if signalled:
             _log.warning("child_ended_by_its_stop", status=status)
             raise StepStopped
+        if status == DISK_FULL_STATUS:
+            raise OSError(errno.ENOSPC, "the step found its disk full")
         raise ChildCrashed(_from_where(f"signal {-status}" if status < 0 else f"exit status {status}", start))
     answer = decode(path.read_bytes(), ChildAnswer)
     if answer.result is not None:

@@ -141,7 +141,10 @@ class Worker:
 
     async def _serve(self) -> None:
         engine = create_engine(
-            self._settings.database_url, pool_size=self._settings.worker_slots + 2, application_name="multifacet-worker"
+            self._settings.database_url,
+            pool_size=self._settings.worker_slots + 2,
+            application_name="multifacet-worker",
+            patience=self._settings.database_patience_seconds,
         )
         host, devices = gpu_host(self._settings), await asyncio.to_thread(self._devices)
         self._keeper = LeaseKeeper(self._settings, self.id, self._roles, (host, devices) if devices else None)

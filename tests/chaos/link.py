@@ -125,6 +125,8 @@ class _Connection:
                 if self.silent or self.server is None:
                     continue  # swallowed: nobody is there
                 await self.link.gate.wait()
+                if self.link.rewrite_request is not None:
+                    data = self.link.rewrite_request(data)
                 start = self._match(data)
                 if self.rule is not None and self.rule.moment == "request":
                     through = data[: start + max(0, self.left_of_rule)]
@@ -221,6 +223,8 @@ class Link:
         self.rules: list[Cut] = []
         self.rewrite: Callable[[bytes], bytes] | None = None
         """Changes what the server says, where it is set: bytes that flip on the wire."""
+        self.rewrite_request: Callable[[bytes], bytes] | None = None
+        """The same of what the client says."""
         self.bytes_per_second: float | None = None
         self.holding = False
         self.accepted = 0
@@ -274,7 +278,7 @@ class Link:
     def clear(self) -> None:
         """Take all rules and changes back, and pass."""
         self.rules.clear()
-        self.rewrite = None
+        self.rewrite = self.rewrite_request = None
         self.open()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 from urllib.parse import quote, unquote
 from uuid import uuid4
@@ -39,6 +39,10 @@ def _answer(element: ElementTree.Element, status: int = 200) -> web.Response:
 
 def _error(status: int, code: str, message: str) -> web.Response:
     return _answer(_xml("Error", ("Code", code), ("Message", message)), status)
+
+
+class _Mismatch(Exception):
+    """A body has another sha256 than its request tells."""
 
 
 class FolderStore:
@@ -130,6 +134,8 @@ class FolderStore:
                     return web.FileResponse(path, headers={"ETag": f'"{path.stat().st_size}"'})
                 case "GET" | "HEAD":
                     return _error(404, "NoSuchKey", "there is no such object")
+        except _Mismatch:
+            return _error(400, "XAmzContentSHA256Mismatch", "the body is not the one that was signed")
         except OSError as error:
             return _error(507, "XMinioStorageFull" if error.errno == 28 else "InternalError", str(error))
         return _error(405, "MethodNotAllowed", request.method)
@@ -137,14 +143,18 @@ class FolderStore:
     async def _receive(self, request: web.Request, path: Path) -> str:
         """The body in a file that appears at once; its MD5."""
         unfinished = self._parts / f"unfinished-{uuid4().hex}"
-        digest = md5(usedforsecurity=False)
+        digest, found = md5(usedforsecurity=False), sha256()
         try:
             with unfinished.open("wb") as sink:
                 async for chunk in self._chunks(request):
                     digest.update(chunk)
+                    found.update(chunk)
                     sink.write(chunk)
                 sink.flush()
                 os.fsync(sink.fileno())
+            told = request.headers.get("x-amz-content-sha256", "")
+            if len(told) == 64 and told != found.hexdigest():
+                raise _Mismatch  # bytes changed on their way: servers check what is signed
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished.replace(path)
         finally:

@@ -35,6 +35,9 @@ def step(context: WholeContext) -> WholeResult:
         raise StepDeferred("later", 12.5)
     if name == "raise":
         raise KeyError("a private text")
+    if name == "full":
+        with Path("/dev/full").open("wb", buffering=0) as sink:
+            sink.write(b"x")
     if name == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == "exit":

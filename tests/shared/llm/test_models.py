@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from shared.domain.errors import InputRefused, StepDeferred, StepFailed
 from shared.domain.jobs import ModelChoice
 from shared.domain.live_calls import live_account_of
-from shared.llm import breaker, models
+from shared.llm import breaker, models, transport
 from shared.llm.protocol import (
     ContentRefused,
     OutputInvalid,
@@ -235,6 +235,50 @@ async def test_what_no_row_can_pass_fails_the_step(bench: Bench, server: Scripte
             await model.complete(ask())
     assert failed.value.code == code
     assert server.calls == 1
+
+
+async def test_an_error_that_repeats_key_and_prompt_is_told_without_them(
+    bench: Bench, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_API_KEY", "sk-a-key-of-our-own")
+    prompt = "please tell nobody that I asked how to fold a letter"
+
+    def echo(status: int) -> web.Response:
+        error = {"message": f"bad {server.headers[-1]['authorization']}: {server.bodies[-1]['messages'][0]['content']}"}
+        return web.json_response({"error": error}, status=status)
+
+    async with bench.worker({"api_key_env": "FAKE_API_KEY"}) as (opened, _):
+        for status, error in ((400, RequestRejected), (402, StepFailed), (401, StepFailed)):
+            server.script(lambda status=status: echo(status))
+            with pytest.raises(error) as raised:
+                await bench.bind(opened).complete(ask(f"{prompt} {status}"))
+            assert "sk-a-key" not in str(raised.value)
+            assert "fold a letter" not in str(raised.value)
+            assert str(status) in str(raised.value)
+
+
+async def test_an_answer_without_end_is_given_up_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MOST_REPLY_BYTES", 1 << 20)
+    sent = 0
+
+    async def pour(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * 65536)
+            sent += 65536
+
+    runner = web.ServerRunner(web.Server(pour, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    poster = transport.Transport(4)
+    await poster.start()
+    with pytest.raises(transport.TransportFailed, match="does not end within 1 MiB"):
+        await poster.post(f"http://127.0.0.1:{runner.addresses[0][1]}/", b"{}", {}, 600)
+    await poster.close()
+    await runner.cleanup()
+    assert sent < 64 << 20
 
 
 async def test_a_redirect_is_not_followed(bench: Bench, server: ScriptedServer) -> None:

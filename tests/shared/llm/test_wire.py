@@ -2,6 +2,7 @@
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +77,26 @@ def test_no_bytes_get_past_as_anything_but_an_answer_or_incomplete(body: bytes) 
     with pytest.raises(IncompleteAnswer):
         decode_answer(body)
     assert len(error_summary(body)) <= 300
+
+
+def test_what_an_error_repeats_of_the_request_or_the_key_is_not_kept() -> None:
+    prompt = 'Write a poem about the "second"\nsea, and let nobody know that I asked for it.'
+    sent = orjson.dumps({"messages": [{"role": "user", "content": prompt}]})
+    message = f"invalid value for sk-secret: {' '.join(prompt.split())} (at most 3 words)"
+    body = orjson.dumps({"error": {"message": message, "code": "too_long"}})
+    assert error_summary(body, sent, "sk-secret") == "too_long invalid value for …: … (at most 3 words)"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "an empty body"),
+        (b" <html><p>Bad gateway</p>", "an HTML page"),
+        (b'{"detail": "the prompt was: hello"}', "35 bytes that are no error object"),
+    ],
+)
+def test_a_body_that_is_no_error_object_is_named_and_not_quoted(body: bytes, told: str) -> None:
+    assert error_summary(body) == told
 
 
 def test_a_server_without_usage_figures_is_known_as_such() -> None:

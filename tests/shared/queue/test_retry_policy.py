@@ -1,5 +1,6 @@
 """What becomes of a step after an attempt without success, for all histories."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from shared.domain.states import (
 )
 from shared.queue.retry_policy import (
     MAXIMUM_BACKOFF_SECONDS,
+    MAXIMUM_DEFERRAL_SECONDS,
     MAXIMUM_FAILURES,
     MAXIMUM_LOSSES,
     AttemptEnd,
@@ -57,6 +59,14 @@ def test_waiting_and_leaving_use_up_nothing(kinds: list[EndKind]) -> None:
         verdict = judge(AttemptEnd(kind, "c", "m", seconds=3), counters, job_active=True, backoff_seconds=1)
         assert verdict.step_state is StepState.READY
         assert verdict.counters == Counters()
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(3.0, 3.0), (-1.0, 0.0), (1e300, MAXIMUM_DEFERRAL_SECONDS)])
+def test_whoever_asks_to_wait_for_years_is_asked_again_sooner(asked: float, waits: float) -> None:
+    verdict = judge(
+        AttemptEnd(EndKind.DEFERRED, "c", "m", seconds=asked), Counters(), job_active=True, backoff_seconds=1
+    )
+    assert verdict.delay_seconds == waits
 
 
 def outcomes(*ends_: AttemptEnd) -> list[tuple[StepState, str | None]]:

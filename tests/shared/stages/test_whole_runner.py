@@ -1,6 +1,7 @@
 """A whole step in a real child process: results, refusals, crashes, stops."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -98,6 +99,7 @@ async def test_inputs_reach_the_child_and_outputs_the_store(tmp_path: Path) -> N
         ("outside", StepFailed, {"code": "output_misplaced"}),
         ("segfault", ChildCrashed, {"signature": f"signal {int(signal.SIGSEGV)}"}),
         ("exit", ChildCrashed, {"signature": "exit status 3"}),
+        ("full", OSError, {"errno": errno.ENOSPC}),
         ("segfault at 120", ChildCrashed, {"signature": f"signal {int(signal.SIGSEGV)}, started from step 120"}),
         ("import", StepFailed, {"code": "package_missing"}),
     ],

@@ -1,4 +1,5 @@
 import os
+import random
 import signal
 import time
 from collections.abc import Iterable
@@ -48,6 +49,10 @@ def _eat() -> None:
         time.sleep(0.01)
 
 
+_BALLAST_BYTES = 40 << 20
+"""More than one part of an upload in parts."""
+
+
 def curated(spec: JobSpec) -> list[list[InstructionRow]]:
     """The rows that a job's curation makes, shard by shard."""
     name, count = spec.name, spec.curate.limit or 32
@@ -60,10 +65,15 @@ def assemble(context: WholeContext) -> WholeResult:
     rows = [row for item in context.inputs for row in read_rows(item.path)]
     path = context.output_folder / "collection.parquet"
     write_rows(path, rows)
+    outputs = [_table("collection/train.parquet", path, len(rows))]
+    if context.spec.name.startswith("heavy"):
+        ballast = context.output_folder / "ballast.bin"
+        ballast.write_bytes(random.Random(context.spec.name).randbytes(_BALLAST_BYTES))
+        outputs.append(OutputObject("exports/ballast.bin", ballast, "application/octet-stream"))
     facets = sum(len([f for f in row.facets if f.alive]) for row in rows)
     alive = sum(row.alive for row in rows)
     ledger = Ledger(rows_in=alive, rows_out=alive, facets_in=facets, facets_out=facets)
-    return WholeResult((_table("collection/train.parquet", path, len(rows)),), ledger, {"facets": facets})
+    return WholeResult(tuple(outputs), ledger, {"facets": facets})
 
 
 def report(context: WholeContext) -> WholeResult:

@@ -24,19 +24,25 @@ class PassingFault(msgspec.Struct, frozen=True):
 
 def passing_fault(error: BaseException) -> PassingFault | None:
     """What passes, of an error that came out of a step; None for any other."""
-    if disk_is_full(error):
-        return PassingFault("disk_full", "the disk of the worker is full: make room in MULTIFACET_WORK_FOLDER")
     answered = _store_answered(error)
     if answered is not None:
         return PassingFault("store_unavailable", f"the object store answered {answered}: look at its disks and its log")
+    if disk_is_full(error):
+        return PassingFault("disk_full", "the disk of the worker is full: make room in MULTIFACET_WORK_FOLDER")
     return None
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether it says that a file system has no room, itself or by what it came from."""
+    """Whether it says that a file system here has no room, itself or by what it came from: what a store answers is about its
+    own."""
     return any(
-        (isinstance(one, OSError) and one.errno in _FULL) or _FULL_WORDS in str(one) for one in _with_causes(error)
+        (isinstance(one, OSError) and one.errno in _FULL) or (_FULL_WORDS in str(one) and not _of_store(one))
+        for one in _with_causes(error)
     )
+
+
+def _of_store(error: BaseException) -> bool:
+    return type(error).__module__.startswith("minio.")
 
 
 def _store_answered(error: BaseException) -> str | None:

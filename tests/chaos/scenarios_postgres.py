@@ -60,7 +60,7 @@ def ended(world: World) -> str:
     return f"{sum(struck.values())} connections ended at {len(struck)} places"
 
 
-@scenario("PostgreSQL stopped immediately, started again", family="postgres", quick=True)
+@scenario("PostgreSQL stopped immediately, started again", family="postgres")
 async def postgres_stopped_immediately(world: World) -> str:
     world.start_controller()
     world.start_worker()

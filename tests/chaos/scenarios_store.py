@@ -95,7 +95,7 @@ async def store_killed_at_commit(world: World) -> None:
     await world.wait(job.id, 180)
 
 
-@scenario("bytes flipped on the wire, both ways", family="store", quick=True, environment=_PATIENT)
+@scenario("bytes flipped on the wire, both ways", family="store", environment=_PATIENT)
 async def store_bytes_flip_on_the_wire(world: World) -> str:
     """What came wrong is fetched again, what arrived wrong is refused by the store and sent again."""
     flips = Flips(world.random)

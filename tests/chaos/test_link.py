@@ -170,3 +170,11 @@ async def test_a_server_that_is_away_ends_the_connection(echo: Echo) -> None:
     reader, _ = await opened(link)
     assert await asyncio.wait_for(reader.read(), 10) == b""
     await told(link.close)
+
+
+async def test_what_a_client_says_can_be_changed_on_its_way(echo: Echo, link: Link) -> None:
+    link.rewrite_request = lambda data: data.replace(b"one", b"two")
+    streams = await opened(link)
+    assert await said(streams, b"one\n") == b"TWO\n"
+    link.clear()
+    assert await said(streams, b"one\n") == b"ONE\n"

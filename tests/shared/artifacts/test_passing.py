@@ -33,7 +33,7 @@ async def _error_of(answer: Callable[[], web.Response]) -> BaseException:
 
 
 def _refusal(status: int, code: str) -> web.Response:
-    text = f"<Error><Code>{code}</Code><Message>told why</Message></Error>"
+    text = f"<Error><Code>{code}</Code><Message>No space left on device</Message></Error>"
     return web.Response(status=status, text=text, content_type="application/xml")
 
 
@@ -52,6 +52,7 @@ async def test_a_store_that_is_full_or_met_changed_bytes_passes(answer: Callable
     fault = passing_fault(await _error_of(answer))
     assert fault is not None
     assert fault.code == "store_unavailable"
+    assert not disk_is_full(error)  # that of the store is
     assert f"answered {told}:" in fault.message
 
 

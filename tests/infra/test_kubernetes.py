@@ -335,6 +335,8 @@ def test_times_fit_each_other() -> None:
             assert pods.spec["terminationGracePeriodSeconds"] >= grace + 15, (
                 f"{pods.name} is killed while it puts work away"
             )
+        if startup := pods.container.get("startupProbe"):
+            assert startup["periodSeconds"] * startup["failureThreshold"] >= 300, "a busy machine starts slowly"
         for probe in ("startupProbe", "livenessProbe"):
             run = pods.container.get(probe, {}).get("exec", {}).get("command", [])
             if "shared.telemetry.healthy" in run:

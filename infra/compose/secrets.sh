@@ -30,6 +30,7 @@ make_file s3_access_key "mf$(head -c 9 /dev/urandom | od -An -tx1 | tr -d ' \n')
 make_file s3_secret_key "$(random 30)"
 make_file bootstrap_key "mf_$(random 32)"
 make_file launcher_token "$(random 32)"
+make_file metrics_token "$(random 32)"
 make_file grafana_password "$(random 24)"
 # Of others: an empty file is a key that is not set.
 for name in openai_api_key perspective_key hf_token wandb_api_key; do

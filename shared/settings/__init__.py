@@ -29,6 +29,7 @@ _SECRETS = (
     "s3_secret_key",
     "perspective_key",
     "launcher_token",
+    "metrics_token",
 )
 """Fields with a `<field>_file` before them, whose content stands before their own value."""
 
@@ -169,8 +170,10 @@ class Settings(BaseSettings):
         default=None, description="file that the process touches while its work goes on; see shared.telemetry.healthy"
     )
 
+    metrics_token_file: Path | None = _secret_file("metrics_token")
     metrics_token: SecretStr = Field(
         default=SecretStr(""),
+        validate_default=True,
         description="what Prometheus sends to the api's /metrics; without it nobody reads them there",
     )
     otlp_endpoint: str | None = Field(

@@ -1,6 +1,7 @@
 """docker-compose.yml keeps what docs/deployment.md says of it: confinement, networks, secrets, limits, health, roles."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from shared.settings.secrets import LIBRARY_SECRETS
 from shared.stages.worker import parse_roles
 from tests.support.compose_file import compose_file, seconds, services
 
+ROOT = Path(__file__).parents[2]
 ALL = services()
 OURS = [name for name, service in ALL.items() if "dockerfile" in service.get("build", {}) and "tgi" not in name]
 OURS = [name for name in OURS if name != "docker-proxy"]
@@ -168,6 +170,9 @@ def test_secrets_come_as_files_and_only_to_who_uses_them(name: str) -> None:
         assert secret is None or value.startswith("/run/secrets/"), f"{variable} holds a secret in plain"
         assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{variable} holds a password"
     text = str(ALL[name].get("command", "")) + str(ALL[name].get("healthcheck", ""))
+    for volume in ALL[name].get("volumes", []):
+        source = ROOT / str(volume).partition(":")[0]
+        text += source.read_text() if str(volume).startswith("./infra/") and source.is_file() else ""
     used |= set(re.findall(r"/run/secrets/(\w+)", text))
     assert sorted(used) == sorted(mounted(name))
 

@@ -19,7 +19,15 @@ def test_an_s3_endpoint_is_host_and_port_alone(endpoint: str) -> None:
     assert Settings(s3_endpoint="minio:9000").s3_endpoint == "minio:9000"
 
 
-FIELDS = ["database_password", "redis_password", "s3_access_key", "s3_secret_key", "perspective_key", "launcher_token"]
+FIELDS = [
+    "database_password",
+    "redis_password",
+    "s3_access_key",
+    "s3_secret_key",
+    "perspective_key",
+    "launcher_token",
+    "metrics_token",
+]
 
 
 def plain(value: str | SecretStr) -> str:

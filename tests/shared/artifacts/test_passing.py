@@ -49,10 +49,11 @@ def _refusal(status: int, code: str) -> web.Response:
     ],
 )
 async def test_a_store_that_is_full_or_met_changed_bytes_passes(answer: Callable[[], web.Response], told: str) -> None:
-    fault = passing_fault(await _error_of(answer))
+    error = await _error_of(answer)
+    fault = passing_fault(error)
     assert fault is not None
     assert fault.code == "store_unavailable"
-    assert not disk_is_full(error)  # that of the store is
+    assert not disk_is_full(error), "the worker's own disk has space"
     assert f"answered {told}:" in fault.message
 
 

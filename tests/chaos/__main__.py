@@ -56,8 +56,10 @@ async def _run(chosen: Sequence[Scenario], seed: int, tries: int) -> int:
                 outcome = await attempt(scenario, seed * 1000 + number, grounds)
                 outcomes.append(outcome)
                 word = "survived" if outcome.survived else "BROKEN"
+                recovery = "" if outcome.recovery_seconds is None else f", recovery {outcome.recovery_seconds:.1f} s"
+                seconds = time.monotonic() - started
                 print(
-                    f"{scenario.fault}, try {number + 1}: {word} in {time.monotonic() - started:.0f} s; {outcome.detail}",
+                    f"{scenario.fault}, try {number + 1}: {word} in {seconds:.0f} s{recovery}; {outcome.detail}",
                     flush=True,
                 )
             lines.append(Line(scenario, tuple(outcomes)))

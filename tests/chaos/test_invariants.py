@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -20,22 +20,31 @@ from tests.chaos.invariants import compare, paid_twice
 from tests.chaos.servers import Grounds
 from tests.chaos.world import WORLD_VARIABLE, Interruption, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROWS = 32
 
 
 @pytest.fixture(scope="module")
-async def world(grounds: Grounds) -> AsyncIterator[World]:
+def world(grounds: Grounds) -> Iterator[World]:
     """A world in which one job went well and one failed; its processes are still up."""
-    async with World(grounds, 1) as made:
-        made.start_controller()
-        made.start_worker()
-        good = await made.submit(made.toy_spec("toy", ROWS))
-        bad = await made.submit(made.toy_spec("refuse", ROWS), expect="failed")
-        await made.wait(good.id)
-        await made.wait(bad.id)
-        yield made
+    made = World(grounds, 1)
+    # A world keeps nothing of the loop it was started on, and each test has its own.
+    with asyncio.Runner() as runner:
+        runner.run(_lived(made))
+    yield made
+    with asyncio.Runner() as runner:
+        runner.run(made.__aexit__(None, None, None))
+
+
+async def _lived(world: World) -> None:
+    await world.__aenter__()
+    world.start_controller()
+    world.start_worker()
+    good = await world.submit(world.toy_spec("toy", ROWS))
+    bad = await world.submit(world.toy_spec("refuse", ROWS), expect="failed")
+    await world.wait(good.id)
+    await world.wait(bad.id)
 
 
 def good_job(world: World) -> str:

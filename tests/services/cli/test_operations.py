@@ -31,11 +31,11 @@ def multifacet(*arguments: str, **environment: str) -> "subprocess.CompletedProc
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_a_system_is_backed_up_and_restored_onto_this_machine(
     system: SmallSystem, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -71,7 +71,7 @@ async def test_a_system_is_backed_up_and_restored_onto_this_machine(
     assert f"{job_id}/00-curate/part-00000-1.parquet was changed" in damaged.stderr
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 async def test_garbage_is_listed_before_it_is_removed(system: SmallSystem, tmp_path: Path) -> None:
     job_id = await system.fill()
     system.execute("UPDATE job SET state = 'succeeded', finished_at = now(), settled_at = now() - interval '3 days'")

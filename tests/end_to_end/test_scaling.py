@@ -75,6 +75,7 @@ def test_from_none_to_two_and_back_to_none_with_every_row_there(system: Embedded
         ledger = stage["ledger"]
         assert ledger["rows_in"] == ledger["rows_out"] + ledger["rows_rejected"]
     found = until(client, lambda found: not found["workers"] and found["groups"][0]["running"] == 0)
-    assert (found["groups"][0]["desired"], found["groups"][0]["failures"]) == (0, 0)
+    (autoscaler,) = (child for child in system.children if child.name == "autoscaler")
+    assert (found["groups"][0]["desired"], found["groups"][0]["failures"]) == (0, 0), autoscaler.log_end()
     workers = [child for child in system.children if child.name.startswith("worker-")]
     assert [worker.exit_status for worker in workers] == [0, 0]

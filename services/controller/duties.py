@@ -53,4 +53,4 @@ class Duties:
 
 
 def _name(duty: Duty) -> str:
-    return f"{duty.__module__}.{duty.__name__}"  # type: ignore[attr-defined]
+    return f"{duty.__module__}.{duty.__name__}"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import structlog
 from celery import Celery
-from kombu import Connection, Producer
+from kombu.connection import Connection
+from kombu.messaging import Producer
 
 from shared.metadata.repositories.scheduling import DoorbellRow
 from shared.queue.celery_app import RUN_STEP, create_app
@@ -68,4 +69,4 @@ class DoorbellPublisher:
     def _drop(self) -> None:
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            connection.collect()
+            connection.collect()  # type: ignore[no-untyped-call]

@@ -65,7 +65,14 @@ class _ErrorFields(msgspec.Struct):
 
 
 class _ErrorBody(msgspec.Struct):
-    error: _ErrorFields
+    """OpenAI's error, or that of TGI and of our own servers: a text with its kind beside it."""
+
+    error: _ErrorFields | str
+    error_type: str | None = None
+
+    @property
+    def fields(self) -> _ErrorFields:
+        return _ErrorFields(self.error, self.error_type) if isinstance(self.error, str) else self.error
 
 
 class _Scores(msgspec.Struct):
@@ -170,7 +177,7 @@ def decode_answer(body: bytes) -> Answer:
 def error_code(body: bytes) -> str:
     """The provider's own code or type of an error body; empty when it has none."""
     try:
-        fields = _decode_error(body).error
+        fields = _decode_error(body).fields
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return str(fields.code or fields.type or "")
@@ -180,7 +187,7 @@ def error_summary(body: bytes, sent: bytes = b"", key: str | None = None) -> str
     """What a person may read of an error body, at most 300 characters: without what it repeats of `sent` (the request's body)
     and of the `key`. A body that is no error object is named, not quoted: it may hold either in any shape."""
     try:
-        fields = _decode_error(body).error
+        fields = _decode_error(body).fields
     except (msgspec.DecodeError, UnicodeDecodeError):
         start = body[:200].lstrip()[:1]
         if not body.strip():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from shared.domain.errors import MultifacetError
 from shared.settings import ENVIRONMENT_PREFIX, Settings
@@ -64,7 +64,8 @@ def _settings_fault(error: ValidationError) -> str:
         hidden = any(part in name for part in _SECRET_PARTS) and not name.endswith("_file")
         shown = variable if hidden else f"{variable}={fault['input']!r}"
         text = fault["msg"].removeprefix("Value error, ")
-        default = "" if hidden else f" (default: {Settings.model_fields[name].default})"
+        default = Settings.model_fields[name].default
+        default = "" if isinstance(default, SecretStr) else f" (default: {default})"
         faults.append(f"{shown} cannot be used: {text[:1].lower()}{text[1:]}{default}")
     return "; ".join(faults) + "; correct this or unset it"
 

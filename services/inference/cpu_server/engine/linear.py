@@ -2,7 +2,8 @@
 
 With the few rows of a decoding step a plain product spends much of its time on the order of its weights: measured on two cores
 of an EPYC with AVX-512, 16 rows of 768 by 3072 take about 1.7 times as long in float32 and 1.5 times in bfloat16. The operators
-are those that `torch.compile` uses for frozen weights on a CPU; where this torch has not got them, layers stay as they are.
+are those that `torch.compile` uses for frozen weights on a CPU; where this torch has not got them, or oneDNN has no bfloat16 on
+this processor, layers stay as they are.
 """
 
 from typing import Any
@@ -56,4 +57,12 @@ def can_reorder() -> bool:
 
 def _is_worth_it(linear: torch.nn.Linear) -> bool:
     weight = linear.weight
-    return weight.device.type == "cpu" and weight.dtype in _TYPES and weight.numel() >= _SMALLEST
+    if weight.device.type != "cpu" or weight.dtype not in _TYPES or weight.numel() < _SMALLEST:
+        return False
+    return weight.dtype is not torch.bfloat16 or _multiplies_bfloat16()
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether oneDNN has bfloat16 on this processor: without AVX-512 (or what took its place) it refuses such weights."""
+    asked: Any = torch.ops.mkldnn
+    return hasattr(asked, "_is_mkldnn_bf16_supported") and bool(asked._is_mkldnn_bf16_supported())

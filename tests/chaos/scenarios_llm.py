@@ -178,7 +178,7 @@ async def llm_asks_to_wait_for_ever(world: World) -> str:
     return f"{longest:.0f} s waited at most"
 
 
-@scenario("LLM: 401 in the middle of a job, then a retry", family="llm", handlers="real", quick=True)
+@scenario("LLM: 401 in the middle of a job, then a retry", family="llm", handlers="real")
 async def llm_key_revoked(world: World) -> str:
     """The job fails at once with what to set; what was paid for is kept and a retry goes on from there."""
     async with endpoint_before(world) as endpoint:

@@ -27,7 +27,7 @@ async def _held(world: World, link: Link, seconds: float) -> str:
     return f"after {point} steps"
 
 
-@scenario("half-open TCP to PostgreSQL", family="network", quick=True, environment=_PATIENT)
+@scenario("half-open TCP to PostgreSQL", family="network", environment=_PATIENT)
 async def network_postgres_half_open(world: World) -> str:
     """Worker and controller give their silent connections up and go on with others, in the same processes."""
     remark = await _held(world, world.postgres_link, 2.0)

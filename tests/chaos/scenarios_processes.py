@@ -214,7 +214,7 @@ async def worker_not_given_its_grace(world: World) -> str:
     return f"after {point} steps"
 
 
-@scenario("a worker frozen for longer than its lease", family="processes", quick=True)
+@scenario("a worker frozen for longer than its lease", family="processes")
 async def worker_frozen(world: World) -> str:
     """Another one takes its steps; when it wakes up it must write nothing."""
     world.start_controller()

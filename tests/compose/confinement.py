@@ -1,7 +1,7 @@
 """What containers of a running system may do, seen from inside them: `python3 confinement.py`. Standard library only.
 
 Users, capabilities, the root's file system, ways out, published ports, secrets, and what the engine's proxy refuses. OUTSIDE
-(host:port, default deb.debian.org:80) is an address that can be reached from this machine but not from within `core`.
+(host:port) is an address that can be reached from this machine but not from within `core`.
 """
 
 import json
@@ -63,7 +63,11 @@ def main() -> int:
     planted.pop("s3_access_key")  # a user's name
     ids = docker("compose", "ps", "--all", "--quiet").split()
     found = json.loads(docker("inspect", *ids))
-    host, _, port = os.environ.get("OUTSIDE", "deb.debian.org:80").partition(":")
+    host, _, port = os.environ.get("OUTSIDE", "").partition(":")
+    if not port.isdecimal():
+        sys.exit(
+            "set OUTSIDE=host:port to an address outside that this machine reaches, to try the ways out of the containers"
+        )
     try:
         with socket.create_connection((host, int(port)), timeout=30) as reached:
             address = reached.getpeername()[0]

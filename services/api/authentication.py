@@ -262,6 +262,14 @@ def _limited(scope: Scope, headers: Headers, receive: Receive, settings: Setting
     return counted
 
 
+def bears(request: Request, token: str) -> bool:
+    """Whether the request sends this token as `Authorization: Bearer …`."""
+    kind, _space, secret = request.headers.get("authorization", "").partition(" ")
+    # Hashes of one length, so that the time taken tells nothing of the token.
+    given, known = sha256(secret.strip().encode()).digest(), sha256(token.encode()).digest()
+    return kind.lower() == "bearer" and compare_digest(given, known)
+
+
 _launcher_bearer = HTTPBearer(
     auto_error=False, scheme_name="launcher token", description="MULTIFACET_LAUNCHER_TOKEN, of launchers alone"
 )
@@ -279,10 +287,7 @@ async def require_launcher(request: Request, _: Annotated[Any, Security(_launche
             "launchers_refused",
             "no launcher is heard here: set MULTIFACET_LAUNCHER_TOKEN for the api and launchers",
         )
-    kind, _space, secret = request.headers.get("authorization", "").partition(" ")
-    # Hashes of one length, so that the time taken tells nothing of the token.
-    given, known = sha256(secret.strip().encode()).digest(), sha256(token.encode()).digest()
-    if kind.lower() != "bearer" or not compare_digest(given, known):
+    if not bears(request, token):
         raise Problem(
             401,
             "unauthorized",

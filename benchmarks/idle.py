@@ -1,7 +1,7 @@
 """What the one-machine system uses of the processor while nothing is to be done: `python -m benchmarks.idle [--seconds 60]`.
 
-All of `multifacet serve`: its supervisor, PostgreSQL, Redis, api, controller, worker, launcher, simulator. CPU seconds of all of
-them, ended children included, over the seconds of the clock.
+All of `multifacet serve` with its defaults: its supervisor, PostgreSQL, Redis, api, controller, worker, autoscaler, launcher,
+simulator. CPU seconds of all of them, ended children included, over the seconds of the clock.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import psutil
 from benchmarks.machine import OtherLoad, cpu_of_tree
 from benchmarks.result_table import Goal, head, print_goals
 from services.cli.embedded.state import StateFolder
-from services.cli.embedded.supervisor import EmbeddedSystem, running_system
+from services.cli.embedded.supervisor import EmbeddedSystem, default_most_workers, running_system
 
 GOAL_SHARE = 0.03
 _SETTLING_SECONDS = 20.0
@@ -39,7 +39,7 @@ def measure_idle(seconds: float) -> Idle:
         root = Path(folder)
         root.chmod(0o755)  # PostgreSQL's own user must pass through
         state = StateFolder(root / "state")
-        with running_system(state, tell=lambda _: None) as system:
+        with running_system(state, most_workers=default_most_workers(), tell=lambda _: None) as system:
             _supervise(system, _SETTLING_SECONDS)
             load, before, started = OtherLoad(), _cpu(system, state), time.monotonic()
             _supervise(system, seconds)

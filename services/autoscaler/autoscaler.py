@@ -25,6 +25,13 @@ from shared.telemetry.logs import error_place
 _log = structlog.get_logger(__name__)
 
 
+_SAVE_SECONDS = 10.0
+"""What has not changed is written again after so long, for people see when the autoscaler was last heard of."""
+
+_QUIET = 2
+"""The pause between two looks is so many times longer while no step waits."""
+
+
 class Autoscaler:
     """One autoscaler; a second one does no harm, because starting what runs is no error, and the demand is the same."""
 
@@ -34,6 +41,8 @@ class Autoscaler:
         self._engine = engine
         self._breakers: dict[str, StartBreaker] = {}
         self._stopping = asyncio.Event()
+        self._saved: tuple[list[GroupRow], float] | None = None
+        self._quiet = False
 
     def stop(self) -> None:
         """Leave after the round under way."""
@@ -50,11 +59,11 @@ class Autoscaler:
             except (SQLAlchemyError, OSError) as error:
                 _log.warning("round_failed", error=error_place(error))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.autoscaler_seconds):
+                async with asyncio.timeout(self._settings.autoscaler_seconds * (_QUIET if self._quiet else 1)):
                     await self._stopping.wait()
 
     async def round(self) -> list[GroupRow]:
-        """One look: start what is missing; returns what was written down. Raises EngineUnreachable, and InputRefused for a label
+        """One look: start what is missing; returns what is written down. Raises EngineUnreachable, and InputRefused for a label
         that cannot be read."""
         groups = grouped(await self._engine.containers())
         async with self._sessions() as session:
@@ -62,8 +71,12 @@ class Autoscaler:
             demand = await repository.demand()
             free = {host: await repository.free_gpus(host) for host in {g.gpu_host for g in groups} if host is not None}
         rows = [await self._scale(group, demand, free.get(group.gpu_host or "")) for group in groups]
-        async with self._sessions() as session, session.begin():
-            await PoolRepository(session).save_groups(rows)
+        self._quiet = not any(pool.ready for pool in demand)
+        now = time.monotonic()
+        if self._saved is None or self._saved[0] != rows or now - self._saved[1] >= _SAVE_SECONDS:
+            async with self._sessions() as session, session.begin():
+                await PoolRepository(session).save_groups(rows)
+            self._saved = rows, now
         return rows
 
     async def _scale(self, group: Group, demand: list[PoolDemand], free_gpus: int | None) -> GroupRow:

@@ -20,7 +20,7 @@ from services.cli.client import ApiClient, job_path
 from services.cli.demo import run_demo
 from services.cli.dry_run import is_spec, show_previews, submit_dry_run
 from services.cli.embedded.state import StateFolder
-from services.cli.embedded.supervisor import running_system
+from services.cli.embedded.supervisor import default_most_workers, running_system
 from services.cli.estimates import print_estimate
 from services.cli.pull import pull_job
 from services.cli.spec import read_spec
@@ -67,7 +67,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     state = StateFolder()
-    most = max(workers, 1, most_workers or min(4, os.cpu_count() or 1))
+    most = max(workers, 1, most_workers or default_most_workers())
     with running_system(state, port=port, workers=workers, most_workers=most, tell=console.print) as system:
         console.print(f"Multifacet answers at {system.api_url}  (data and logs: {state.root}; stop with Ctrl-C)")
         while not ended.wait(1.0):

@@ -39,6 +39,9 @@ _log = structlog.get_logger(__name__)
 _SHORTEST_PAUSE_SECONDS = 0.02
 """Between two rounds, so that a burst of wake-ups becomes one."""
 
+_QUIET_TICKS = 5
+"""A tick is so much longer while there is nothing to do at all: a wake-up ends it."""
+
 _RETRY_SECONDS = 1.0
 
 _SHORTEST_SILENCE_SECONDS = 5.0
@@ -74,6 +77,9 @@ TICK_DUTIES: tuple[tuple[Duty, Worthwhile], ...] = (
 """At most once a tick: what time brings about, and a second look for what a round could have missed."""
 
 
+_NOTHING = Outlook(**dict.fromkeys(Outlook.__struct_fields__, False))
+
+
 class Controller:
     """One controller process."""
 
@@ -81,6 +87,10 @@ class Controller:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._tick_at = 0.0
+        self._quiet = False
+        self._silence_seconds = max(
+            _SHORTEST_SILENCE_SECONDS, settings.lease_seconds, 5 * settings.controller_tick_seconds
+        )
         self._duties = Duties()
 
     def stop(self) -> None:
@@ -107,10 +117,8 @@ class Controller:
                 return
         _log.info("controller_leads")
         # A leader that is frozen keeps its connection, and with it the lock, for as long as its machine answers for it.
-        silence = max(
-            _SHORTEST_SILENCE_SECONDS, self._settings.lease_seconds, 5 * self._settings.controller_tick_seconds
-        )
-        await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (f"{silence * 1000:.0f}ms",))
+        silence = f"{self._silence_seconds * 1000:.0f}ms"
+        await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (silence,))
         await connection.execute(f"LISTEN {WAKE_CHANNEL}")
         engine: AsyncEngine = create_engine(
             self._settings.database_url,
@@ -146,7 +154,9 @@ class Controller:
                 seen = await OutlookRepository(session).look()
         except Exception as error:  # noqa: BLE001  the next round looks again
             _log.error("look_failed", error=error_place(error))
+            self._quiet = False
             return
+        self._quiet = seen == _NOTHING
         for duty, worthwhile in duties:
             if not worthwhile(seen):
                 continue
@@ -155,7 +165,10 @@ class Controller:
     async def _wait(self, connection: psycopg.AsyncConnection) -> None:
         """Until a wake-up or the next tick; a dead connection raises psycopg.OperationalError: the lock is gone with it."""
         await self._pause(_SHORTEST_PAUSE_SECONDS)
-        left = self._tick_at + self._settings.controller_tick_seconds - time.monotonic()
+        tick = self._settings.controller_tick_seconds
+        if self._quiet:
+            tick = max(tick, min(_QUIET_TICKS * tick, self._silence_seconds / 2))
+        left = self._tick_at + tick - time.monotonic()
         stopped = asyncio.create_task(self._stopping.wait())
         heard = asyncio.create_task(_hear(connection, max(0.0, left)))
         try:

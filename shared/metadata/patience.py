@@ -16,7 +16,9 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS = 30.0
 """Half of the default lease: whoever holds a row's lock and vanishes has given it up before its lease is over."""
 
-_CHECK_INTERVAL_SECONDS = 0.1
+_CHECK_INTERVAL_SECONDS = 60.0
+"""psycopg wakes up a waiting connection ten times a second, so that Ctrl-C is heard between; asyncio needs no such thing, and
+connections that only listen would keep an idle machine awake."""
 _KEEPALIVE: dict[str, Any] = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 

@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     docker_project: str = Field(
         default="", description="Compose project whose containers the autoscaler starts; empty: every labelled one"
     )
-    autoscaler_seconds: Seconds = Field(default=2.0, description="between two looks of the autoscaler at the demand")
+    autoscaler_seconds: Seconds = Field(
+        default=2.0, description="between two looks of the autoscaler at the demand; twice that while no step waits"
+    )
     work_folder: Path | None = Field(default=None, description="scratch space; default: the system's temporary folder")
     models_folder: Path | None = Field(
         default=None, description="folder of base models that trainings may name; null: none can be named"
@@ -166,7 +168,8 @@ class Settings(BaseSettings):
         description="what launchers of model servers send; without it none is heard",
     )
     launcher_lease_seconds: Seconds = Field(
-        default=20.0, description="a launcher that reports nothing for so long counts as gone; it reports every 2 s"
+        default=20.0,
+        description="a launcher that reports nothing for so long counts as gone; it reports every 2 to 4 s",
     )
     gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs of this machine; null: those that are seen")
     gpu_host: str = Field(default="", max_length=200, description="name of the machine whose GPUs are shared")

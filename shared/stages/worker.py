@@ -174,18 +174,22 @@ class Worker:
     async def _until_it_may_leave(self) -> None:
         """Until this worker was told to drain, ran its one step, or was idle for long enough and is not needed."""
         idle = self._settings.worker_idle_seconds
-        look_seconds = _LOOK_SECONDS if idle is None else min(_LOOK_SECONDS, idle / 4)
+        shortest = _LOOK_SECONDS if idle is None else min(_LOOK_SECONDS, idle / 4)
+        look_seconds = shortest
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
                     await self._keeper.told_to_leave.wait()
-            reason = None
+            reason, look_seconds = None, shortest
             if self._keeper.told_to_leave.is_set():
                 reason = "told"
             elif self._once and self._ran_once.is_set():
                 reason = "ran its step"
             elif idle is not None and self._keeper.idle_seconds >= idle and not self._keeper.draining:
-                reason = "idle" if await self._keeper.may_leave(self._settings.pool_minimum) else None
+                if await self._keeper.may_leave(self._settings.pool_minimum):
+                    reason = "idle"
+                else:
+                    look_seconds = idle / 4  # who is needed is not asked every second
             if reason is not None:
                 _log.info("worker_drains", reason=reason, running=len(self._keeper.leases))
                 self._keeper.drain()

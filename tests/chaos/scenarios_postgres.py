@@ -111,7 +111,7 @@ async def postgres_outage(world: World) -> str:
     return f"after {calls} calls"
 
 
-@scenario("connections ended at each statement of a claim", family="postgres", quick=True)
+@scenario("connections ended at each statement of a claim", family="postgres")
 async def postgres_ends_claims(world: World) -> str:
     end_connections_at(
         world, ("attempt", "INSERT"), ("step", "UPDATE"), ("job", "UPDATE"), ("stage", "UPDATE"), ("event", "INSERT")

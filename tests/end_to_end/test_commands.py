@@ -127,6 +127,7 @@ def test_a_taxonomy_and_a_benchmark_of_ones_own_go_with_the_job(driver: Driver, 
     assert driver.client.get(f"/v1/taxonomies/{job['spec']['taxonomy']}")["name"] == "of my own"
 
 
+@pytest.mark.long
 def test_a_job_that_reached_its_budget_ends_well_with_a_higher_one(driver: Driver, tmp_path: Path) -> None:
     url = driver.system.api_url
     # Dearer than estimated: refusals are paid for and asked again.

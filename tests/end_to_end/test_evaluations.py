@@ -33,6 +33,7 @@ def evaluated(driver: Driver, spec: dict[str, Any], folder: Path) -> tuple[dict[
     return job, {path.name: path.read_bytes() for path in written if path.parent.name == "evaluate"}
 
 
+@pytest.mark.long
 def test_a_seeded_evaluation_repeated_gives_the_same_report_and_costs_nothing(driver: Driver, tmp_path: Path) -> None:
     questions = upload(driver, tmp_path / "questions.jsonl", QUESTIONS)
     answers = [{**line, "output": f"Because of {number}."} for number, line in enumerate(QUESTIONS[:5])]

@@ -97,6 +97,7 @@ def distinct_verdicts(driver: Driver, job: dict[str, Any], folder: Path) -> int:
     return len(asked)
 
 
+@pytest.mark.long
 def test_a_worker_killed_amid_judging_loses_no_verdict_and_pays_for_none_twice(
     judged: Driver, bench: str, tmp_path: Path
 ) -> None:

@@ -148,7 +148,8 @@ def test_the_same_job_again_asks_the_teacher_nothing(driver: Driver) -> None:
     assert again["cost_micro_usd"] == 0
 
 
-@pytest.mark.parametrize("victim", ["worker", pytest.param("controller", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["worker", "controller"])
 def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
     driver.faults(SLOW)
     job_id = driver.submit(seed=100 + len(victim))
@@ -159,6 +160,7 @@ def test_a_killed_process_loses_nothing(driver: Driver, victim: str) -> None:
     counts_add_up(job)
 
 
+@pytest.mark.long
 def test_a_wiped_redis_loses_nothing(driver: Driver) -> None:
     driver.faults(SLOW)
     job_id = driver.submit(seed=300)

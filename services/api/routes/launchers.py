@@ -15,7 +15,7 @@ from services.api.routes.common import problems
 from services.api.schemas import ApiModel
 from services.api.state import ApiState, State
 from shared.artifacts.protocol import ArtifactStore
-from shared.domain.deployments import LAUNCHER_PATTERN, DeploymentTarget, LauncherReport, ServerOptions
+from shared.domain.deployments import LAUNCHER_PATTERN, DeploymentTarget, LauncherReport, ServerOptions, ServerState
 from shared.domain.errors import InputRefused
 from shared.metadata.repositories.model_servers import (
     LauncherTerms,
@@ -37,6 +37,9 @@ router = APIRouter(prefix="/v1/launchers", tags=["launchers"], dependencies=[Dep
 
 REPORT_SECONDS = 2.0
 """Between two reports of a launcher."""
+
+QUIET_REPORT_SECONDS = 4.0
+"""The same, of a launcher that runs nothing and shall run nothing."""
 
 URL_SECONDS = 3600
 """How long a URL of the store may be used. It is asked for anew with every report."""
@@ -104,8 +107,9 @@ async def report(launcher: Launcher, told: LauncherReport, state: State) -> Laun
         wanted = await ModelServerRepository(session, launcher_terms(state)).report(launcher, told)
     async with state.transaction() as session:
         shown = {item.place: await _model(session, state.store, launcher, item) for item in wanted}
+    quiet = not wanted and all(item.state is ServerState.EMPTY for item in told.places)
     return LauncherAnswer(
-        report_seconds=REPORT_SECONDS,
+        report_seconds=QUIET_REPORT_SECONDS if quiet else REPORT_SECONDS,
         give_up_seconds=state.settings.gpu_lease_seconds * _GIVE_UP_SHARE,
         places=[WantedPlace(place=item.place, wanted=shown.get(item.place)) for item in told.places],
     )

@@ -26,6 +26,11 @@ _MODEL_SERVER_STOP_SECONDS = 10
 """Below the launcher's own grace, so that no server outlives it."""
 
 
+def default_most_workers() -> int:
+    """Workers at most, where nobody says how many: as many as this machine has cores, up to 4."""
+    return min(4, os.cpu_count() or 1)
+
+
 class EmbeddedSystem:
     """Start with `start`, then call `supervise` about once a second; `stop` ends everything that `start` began."""
 

@@ -111,6 +111,18 @@ class DoorbellRow(msgspec.Struct, frozen=True):
     """Since it was written."""
 
 
+ROW_STAGE_KINDS = sorted(kind.value for kind in ROW_STAGES)
+
+PARTITIONABLE = """
+    FROM job JOIN stage AS open ON open.job_id = job.id
+    LEFT JOIN stage AS source ON source.job_id = job.id AND source.name = open.needs[1]
+    WHERE job.state = ANY(:active) AND NOT open.partitioned
+        AND (NOT open.kind = ANY(:row_stages) OR source.state = 'succeeded')
+"""
+"""Active jobs and their stages (`open`) whose steps can be made now: whole ones, and row stages whose source has succeeded. Those
+that follow such a row stage get theirs with it. All that wait for a stage that runs are left out: many jobs may wait for long."""
+
+
 class SchedulingRepository:
     """What the controller reads and writes; each method is safe to repeat."""
 
@@ -129,15 +141,16 @@ class SchedulingRepository:
     # Steps: made, unblocked, dispatched.
 
     async def unpartitioned_stages(self) -> list[UnpartitionedStage]:
+        """Stages without steps, of active jobs that have one whose steps can be made now."""
         rows = await self._session.execute(
             sa.text(
-                """
+                f"""
                 SELECT stage.id, stage.job_id, stage.name, stage.kind, stage.service, stage.ordinal, stage.needs
-                FROM stage JOIN job ON job.id = stage.job_id
-                WHERE job.state = ANY(:active) AND NOT stage.partitioned ORDER BY stage.job_id, stage.ordinal
+                FROM stage WHERE NOT stage.partitioned AND stage.job_id IN (SELECT job.id {PARTITIONABLE})
+                ORDER BY stage.job_id, stage.ordinal
                 """
             ),
-            {"active": list(ACTIVE_JOB_STATES)},
+            {"active": list(ACTIVE_JOB_STATES), "row_stages": ROW_STAGE_KINDS},
         )
         return [
             UnpartitionedStage(row.id, row.job_id, row.name, row.kind, row.service, row.ordinal, tuple(row.needs))
@@ -416,7 +429,7 @@ class SchedulingRepository:
             ),
             {
                 "active": list(ACTIVE_JOB_STATES),
-                "row_stages": sorted(kind.value for kind in ROW_STAGES),
+                "row_stages": ROW_STAGE_KINDS,
                 "complete": complete,
             },
         )

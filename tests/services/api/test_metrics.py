@@ -168,6 +168,7 @@ print(generate_latest(process_registry()).decode())
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_an_api_of_several_processes_tells_the_requests_of_all(settings: Settings) -> None:
     environment = {"MULTIFACET_METRICS_TOKEN": TOKEN, "MULTIFACET_API_WORKERS": "2"}

@@ -101,6 +101,24 @@ async def test_as_many_are_started_as_the_steps_want_and_all_is_written_down(
         assert (shown.name, shown.desired, shown.running, shown.maximum, shown.stale) == ("curation", 4, 4, 4, False)
 
 
+async def test_what_has_not_changed_is_written_down_once_and_a_change_at_once(
+    sessions: Sessions, machine: Callable[..., Machine]
+) -> None:
+    pool = machine()
+    async with DockerEngine(pool.engine.url, "") as engine:
+        autoscaler = Autoscaler(Settings(), sessions, engine)
+        seen = []
+        for jobs in (0, 0, 1):
+            await demand(sessions, jobs)
+            await autoscaler.round()
+            async with sessions() as session:
+                (shown,) = await PoolRepository(session).groups()
+            seen.append((shown.desired, shown.seen_at))
+    assert seen[0] == seen[1]
+    assert seen[2][0] == 1
+    assert seen[2][1] > seen[1][1]
+
+
 async def test_what_leaves_is_started_again_only_when_steps_wait(
     sessions: Sessions, machine: Callable[..., Machine]
 ) -> None:

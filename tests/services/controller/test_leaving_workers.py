@@ -27,6 +27,7 @@ def plane(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Control
     plane.rows("UPDATE step SET state = 'cancelled' WHERE state <> 'succeeded' RETURNING id")
 
 
+@pytest.mark.long
 async def test_an_idle_worker_leaves_with_0_but_not_the_last_that_shall_stay(plane: ControlPlane) -> None:
     idle = {"MULTIFACET_WORKER_IDLE_SECONDS": "1", "MULTIFACET_POOL_MINIMUM": "1"}
     workers = [plane.start_worker("composition", MULTIFACET_POOL_MINIMUM="1") for _ in range(2)]
@@ -72,6 +73,7 @@ async def test_a_worker_that_is_told_to_drain_finishes_its_step_and_leaves(plane
     assert plane.value("SELECT count(*) FROM worker") == 0
 
 
+@pytest.mark.long
 async def test_a_worker_for_one_step_runs_one_and_the_next_is_rung_for_another(plane: ControlPlane) -> None:
     plane.start_controller()
     job = await plane.submit(toy_spec("many once", 3, stop_after="augment"))

@@ -30,6 +30,7 @@ def plane(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Control
     plane.close()
 
 
+@pytest.mark.long
 async def test_kills_and_a_wiped_broker_in_mid_job_lose_nothing(plane: ControlPlane, redis_url: str) -> None:
     broker = redis.Redis.from_url(redis_url)
     controller, worker = plane.start_controller(), plane.start_worker()

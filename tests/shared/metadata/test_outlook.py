@@ -75,3 +75,17 @@ async def test_deployments_and_leased_gpus_are_seen(sessions: Sessions) -> None:
         )
         await session.execute(sa.text("INSERT INTO gpu_slot (host, device, holder) VALUES ('h', 0, 'attempt:1')"))
     assert await seen(sessions) - before == {"deployments", "gpu_leases"}
+
+
+async def test_row_stages_are_seen_once_the_stage_that_their_rows_come_from_has_succeeded(sessions: Sessions) -> None:
+    job = await submitted(sessions)
+    for stage in ("curate", "assemble", "report"):
+        await make_steps(sessions, job, stage, 1)
+    assert "unpartitioned_stages" not in await seen(sessions)
+    async with sessions() as session, session.begin():
+        assert await SchedulingRepository(session).unpartitioned_stages() == []
+        await session.execute(sa.text("UPDATE stage SET state = 'succeeded' WHERE name = 'curate'"))
+    assert "unpartitioned_stages" in await seen(sessions)
+    async with sessions() as session:
+        found = await SchedulingRepository(session).unpartitioned_stages()
+    assert [stage.name for stage in found] == ["augment", "compose", "respond"]

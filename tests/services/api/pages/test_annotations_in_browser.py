@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from services.api.state import ApiState
 from shared.settings import Settings
@@ -87,17 +87,24 @@ def test_pairs_are_judged_by_keyboard_undone_and_resumed_and_nothing_tells_whose
 
 
 def test_a_refused_verdict_says_so_and_loses_nothing(page: Page) -> None:
+    away = False
+
+    def answer(route: Route) -> None:
+        if away:
+            route.fulfill(status=503, json={"title": "Service Unavailable", "detail": "away"})
+        else:
+            route.continue_()
+
+    # From the start: a request right after the browser was told to intercept some may get through.
+    page.route("**/annotations", answer)
     make_task(page, "Again")
     page.get_by_label("Your name").fill("Eve")
     page.keyboard.press("Enter")
     expect(page.locator("#progress")).to_have_text("Eve: 0 of 3 judged")
-    page.route(
-        "**/annotations",
-        lambda route: route.fulfill(status=503, json={"title": "Service Unavailable", "detail": "away"}),
-    )
+    away = True
     page.keyboard.press("1")
     expect(page.locator("#outcome")).to_contain_text("Nothing was lost")
-    page.unroute("**/annotations")
+    away = False
     page.keyboard.press("1")
     expect(page.locator("#progress")).to_have_text("Eve: 1 of 3 judged")
 

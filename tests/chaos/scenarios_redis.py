@@ -12,8 +12,9 @@ ROWS = 64
 async def _job_under_way(world: World) -> str:
     world.start_controller()
     world.start_worker()
-    job = await world.submit(world.toy_spec("slow rows", ROWS))
-    await world.until_successes(job.id, world.random.randint(0, 8))
+    # A step for each row: doorbells are rung all the time.
+    job = await world.submit(world.toy_spec("many slow rows", ROWS))
+    await world.until_successes(job.id, world.random.randint(0, ROWS))
     await asyncio.sleep(world.random.uniform(0, 1))
     return job.id
 
@@ -73,8 +74,8 @@ async def redis_busy(world: World) -> str:
 async def redis_full(world: World) -> str:
     """Writes are refused; doorbells wait in the outbox."""
     job_id = await _job_under_way(world)
-    world.redis.limit_memory(1 << 20)
-    await asyncio.sleep(world.lease_seconds)
+    world.redis.limit_memory(1)  # less than it has already
+    await world.until("SELECT count(*) > 0 FROM outbox WHERE created_at < now() - interval '1 second'")
     waiting = world.value("SELECT count(*) FROM outbox")
     world.redis.limit_memory(0)
     world.mark()

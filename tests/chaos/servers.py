@@ -162,9 +162,6 @@ class ChaosRedis(EmbeddedRedis):
         self.client.config_set("maxmemory-policy", "noeviction")
         self.client.config_set("maxmemory", limit_bytes)
 
-    def used_bytes(self) -> int:
-        return int(self.client.info("memory")["used_memory"])
-
 
 class StoreServer(ServerProcess):
     """The S3 server of `tests.chaos.store_server` over a folder: the object `key` is the file `objects / key`."""

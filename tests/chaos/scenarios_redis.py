@@ -6,7 +6,7 @@ import time
 from tests.chaos.scenario import require, scenario
 from tests.chaos.world import World
 
-ROWS = 64
+ROWS = 32
 
 
 async def _job_under_way(world: World) -> str:

@@ -252,7 +252,7 @@ class World:
             "MULTIFACET_LLM_CIRCUIT_OPEN_SECONDS": "2",
             "MULTIFACET_MAXIMUM_IN_FLIGHT": "16",
             "MULTIFACET_LOG_LEVEL": "DEBUG" if self.handlers == "real" else "INFO",
-            "TOY_ROW_SECONDS": "0.1",
+            "TOY_ROW_SECONDS": "0.25",
             **self._extra,
         }
 

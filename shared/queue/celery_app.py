@@ -37,6 +37,8 @@ def create_app(redis_url: str, queues: Sequence[str]) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "retry_on_timeout": False,
+            # A silent connection to a broker that answers others is given up after 1 s and twice this; by default after 51 s.
+            "health_check_interval": 5,
             "priority_steps": [0],  # by default each queue is four lists, and every wait names them all
         },
     )

@@ -5,6 +5,7 @@ import time
 
 from tests.chaos.link import Link
 from tests.chaos.scenario import require, scenario
+from tests.chaos.scenarios_store import PUT_OF_A_MANIFEST
 from tests.chaos.world import World
 
 ROWS = 48
@@ -53,12 +54,13 @@ async def network_store_half_open_and_a_death(world: World) -> str:
     """A store that says nothing holds up the manifest that waits for it, and no other duty of the controller."""
     world.start_controller()
     worker = world.start_worker()
-    first = await world.submit(world.toy_spec("fast", 16))
-    await world.until_running(first.id, "generation")
-    second = await world.submit(world.toy_spec("slow rows", ROWS))
-    await world.until_running(second.id, "augmentation")
+    first = await world.submit(world.toy_spec("many slow rows", ROWS))
+    await world.until_running(first.id, "augmentation")
+    put = world.store_link.cut_at(PUT_OF_A_MANIFEST)
+    second = await world.submit(world.toy_spec("fast", 16))
+    await put.hit(60 * world.pace)
     world.store_link.hold()
-    await asyncio.sleep(3 * world.pace)  # the manifest of a stage of the first job is being put meanwhile
+    await asyncio.sleep(3 * world.pace)  # the manifest is put again, and nobody answers
     world.kill(worker)
     noticed = "SELECT count(*) > 0 FROM attempt WHERE state = 'lost'"
     await world.until(noticed, seconds=world.lease_seconds / world.pace + 10)

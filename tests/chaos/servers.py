@@ -16,6 +16,8 @@ from uuid import uuid4
 import orjson
 import psutil
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from services.cli.embedded.postgres import EmbeddedPostgres
 from services.cli.embedded.redis import EmbeddedRedis
@@ -146,16 +148,10 @@ class ChaosRedis(EmbeddedRedis):
             self._process.send_signal(number)
 
     def sleep(self, seconds: float) -> None:
-        """DEBUG SLEEP: the server is busy for so long. Returns at once."""
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import redis; redis.Redis(port={self.port}).execute_command('DEBUG', 'SLEEP', {seconds})",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ).wait(seconds + 30)
+        """DEBUG SLEEP: the server is busy for so long; returns when it is over."""
+        # By itself the client would give up after 5 s and ask for the same again.
+        with redis.Redis(port=self.port, socket_timeout=seconds + 60, retry=Retry(NoBackoff(), 0)) as client:
+            client.execute_command("DEBUG", "SLEEP", seconds)
 
     def limit_memory(self, limit_bytes: int) -> None:
         """`maxmemory` with noeviction: writes above it are refused. 0 takes the limit away."""

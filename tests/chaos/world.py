@@ -71,6 +71,7 @@ providers:
       simulator-large: {prompt_price: 1.0, completion_price: 3.0}
       simulator-small: {prompt_price: 0.1, completion_price: 0.3}
 """
+_BEGIN_SECONDS = 15.0
 _STOP_SECONDS = 40.0
 _LAG_PROBE_SECONDS = 0.05
 _POLL_SECONDS = 0.1
@@ -366,7 +367,10 @@ class World:
         self.mark()
 
     async def stop(self, process: Process, seconds: float = _STOP_SECONDS) -> int:
-        """SIGTERM, and wait for its end; its exit status."""
+        """SIGTERM, and wait for its end; its exit status. One that was only just started is let begin before."""
+        deadline = time.monotonic() + _BEGIN_SECONDS * self.pace
+        while process.running and not process.log.stat().st_size and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
         if process.running:
             self.signal(process, signal.SIGTERM)
         return await asyncio.to_thread(process.popen.wait, seconds * self.pace)

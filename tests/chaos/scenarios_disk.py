@@ -54,7 +54,8 @@ async def full_for_a_while(world: World, folder: Path, code: str) -> str:
     world.start_controller()
     world.start_worker()
     job = await world.submit(world.toy_spec("slow rows", ROWS))
-    point = world.random.randint(0, 6)
+    # Not at 1: there the manifest of the first stage may be what finds no room, and no attempt is made at all until it stands.
+    point = world.random.choice((0, 2, 3, 4, 5, 6))
     await world.until_successes(job.id, point)
     ballast = Ballast(folder)
     ended = "SELECT count(*) >= %s FROM attempt JOIN step ON step.id = step_id WHERE job_id = %s AND attempt.error->>'code' = %s"

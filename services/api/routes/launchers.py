@@ -39,7 +39,10 @@ REPORT_SECONDS = 2.0
 """Between two reports of a launcher."""
 
 QUIET_REPORT_SECONDS = 4.0
-"""The same, of a launcher that runs nothing and shall run nothing."""
+"""The same, of a launcher that runs nothing and shall run nothing, where its lease lets it."""
+
+_QUIET_SHARE = 0.2
+"""Of the lease of launchers: a few reports may be lost before one counts as gone."""
 
 URL_SECONDS = 3600
 """How long a URL of the store may be used. It is asked for anew with every report."""
@@ -94,6 +97,13 @@ class LauncherAnswer(ApiModel):
     places: list[WantedPlace]
 
 
+def report_seconds(quiet: bool, lease_seconds: float) -> float:
+    """When the launcher shall report next."""
+    if not quiet:
+        return REPORT_SECONDS
+    return max(REPORT_SECONDS, min(QUIET_REPORT_SECONDS, lease_seconds * _QUIET_SHARE))
+
+
 def launcher_terms(state: ApiState) -> LauncherTerms:
     return LauncherTerms(state.settings.launcher_lease_seconds, state.settings.gpu_lease_seconds)
 
@@ -109,7 +119,7 @@ async def report(launcher: Launcher, told: LauncherReport, state: State) -> Laun
         shown = {item.place: await _model(session, state.store, launcher, item) for item in wanted}
     quiet = not wanted and all(item.state is ServerState.EMPTY for item in told.places)
     return LauncherAnswer(
-        report_seconds=QUIET_REPORT_SECONDS if quiet else REPORT_SECONDS,
+        report_seconds=report_seconds(quiet, state.settings.launcher_lease_seconds),
         give_up_seconds=state.settings.gpu_lease_seconds * _GIVE_UP_SHARE,
         places=[WantedPlace(place=item.place, wanted=shown.get(item.place)) for item in told.places],
     )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from services.api.routes.launchers import report_seconds
 from services.api.state import ApiState
 from shared.artifacts.s3 import S3Store
 from shared.metadata.repositories.model_servers import LauncherTerms, ModelServerRepository
@@ -199,3 +200,9 @@ async def test_from_s3_files_come_by_signed_urls_that_need_no_key(
         async with httpx2.AsyncClient() as anybody:
             assert (await anybody.get(file["url"])).content == CONFIG
         await client.delete("/v1/deployments/signed")
+
+
+@pytest.mark.parametrize(("lease", "expected"), [(4, 2), (15, 3), (20, 4), (600, 4)])
+def test_a_quiet_launcher_reports_so_often_that_it_never_counts_as_gone(lease: float, expected: float) -> None:
+    assert report_seconds(True, lease) == expected
+    assert report_seconds(False, lease) == 2

@@ -26,7 +26,7 @@ from shared.metadata.repositories.models import ModelRepository
 from shared.metadata.repositories.serving import ServingRepository
 from shared.metadata.tables import Job, Project
 from tests.end_to_end.conftest import Driver
-from tests.services.inference.launching import Launcher, crash, generate
+from tests.services.inference.launching import Launcher, crash, generate, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -179,6 +179,9 @@ def test_a_killed_launchers_deployment_moves_to_one_that_is_there(serving: Servi
     first = serving.launcher("first")
     serving.deploy(serving.model(answer="moved"))
     serving.until_ready(1)
+    address = serving.address()
+    assert address is not None
+    left_running = generate(address)["pid"]
     serving.launcher("second")
     first.kill()
     lost = serving.until(lambda now: any(event["type"] == "lost" for event in now["events"]))
@@ -189,6 +192,10 @@ def test_a_killed_launchers_deployment_moves_to_one_that_is_there(serving: Servi
     assert found["serving_revision"] == 1
     assert serving.answer() == "moved"
     first.start()  # it ends what it left running, and takes nothing from the other
+    deadline = time.monotonic() + 60
+    while runs(left_running):
+        assert time.monotonic() < deadline, first.said()[-3000:]
+        time.sleep(0.1)
     serving.until_ready(1)
     assert serving.answer() == "moved"
 

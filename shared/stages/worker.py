@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -174,22 +175,25 @@ class Worker:
     async def _until_it_may_leave(self) -> None:
         """Until this worker was told to drain, ran its one step, or was idle for long enough and is not needed."""
         idle = self._settings.worker_idle_seconds
-        shortest = _LOOK_SECONDS if idle is None else min(_LOOK_SECONDS, idle / 4)
-        look_seconds = shortest
+        look_seconds = _LOOK_SECONDS if idle is None else min(_LOOK_SECONDS, idle / 4)
+        ask_at = 0.0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
                     await self._keeper.told_to_leave.wait()
-            reason, look_seconds = None, shortest
+            reason = None
             if self._keeper.told_to_leave.is_set():
                 reason = "told"
             elif self._once and self._ran_once.is_set():
                 reason = "ran its step"
-            elif idle is not None and self._keeper.idle_seconds >= idle and not self._keeper.draining:
-                if await self._keeper.may_leave(self._settings.pool_minimum):
-                    reason = "idle"
-                else:
-                    look_seconds = idle / 4  # who is needed is not asked every second
+            elif (
+                idle is not None
+                and self._keeper.idle_seconds >= idle
+                and not self._keeper.draining
+                and time.monotonic() >= ask_at
+            ):
+                ask_at = time.monotonic() + idle / 4  # who is needed does not ask the database every second
+                reason = "idle" if await self._keeper.may_leave(self._settings.pool_minimum) else None
             if reason is not None:
                 _log.info("worker_drains", reason=reason, running=len(self._keeper.leases))
                 self._keeper.drain()

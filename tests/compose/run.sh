@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # `docker compose up` for real: how containers are confined, one job with a small training, answers and their evaluation by curl, its
 # artifacts listed in the object store, its model deployed and answering, every service restarted in the middle of a job, workers that
-# leave and come back. Needs a Docker engine with Compose v2 and the images that docker-compose.yml names. Leaves nothing running.
+# leave and come back, a backup restored into a system of its own. Needs a Docker engine with Compose v2 and the images that
+# docker-compose.yml names. Leaves nothing running.
 #
 # TORCH and TORCH_INDEX choose the build of torch, as for docker compose. BUILD=0 takes the images as they are. STORE=folder puts a
-# store of ours in MinIO's place (for machines without its image). PARTS chooses from: confinement job restarts scaling.
+# store of ours in MinIO's place (for machines without its image). PARTS chooses from: confinement job restarts scaling backup.
 # SERVICES="redis api" restarts those alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
-PARTS=${PARTS:-confinement job restarts scaling}
+PARTS=${PARTS:-confinement job restarts scaling backup}
 export COMPOSE_PROJECT_NAME=multifacet-test MULTIFACET_PORT=${MULTIFACET_PORT:-18080} MINIO_CONSOLE_PORT=${MINIO_CONSOLE_PORT:-19001}
 export COMPOSE_FILE=docker-compose.yml:tests/compose/override.yml SECRETS_FOLDER=$work/secrets WORKER_IDLE_SECONDS=3600
 base=http://127.0.0.1:$MULTIFACET_PORT
@@ -173,6 +174,11 @@ if part scaling; then
   export WORKER_IDLE_SECONDS=20
   docker compose up --detach --no-build 2>&1 | tail -n 3
   python3 tests/compose/scaling.py "$base"
+fi
+
+if part backup; then
+  echo "== backed up amid a job, and restored into a system of its own"
+  python3 tests/compose/backup.py "$base" "$work/backups"
 fi
 
 echo "== no secret in a log"

@@ -31,7 +31,7 @@ def running_postgres() -> Iterator[EmbeddedPostgres]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(immediately=True)  # its data goes with it
         shutil.rmtree(folder, ignore_errors=True)
 
 

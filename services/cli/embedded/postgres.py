@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -70,11 +71,11 @@ class EmbeddedPostgres:
                 made = psycopg.sql.SQL("create database {} template {}")
                 connection.execute(made.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
 
-    def stop(self) -> None:
-        """Fast shutdown, awaited; killed if it does not end."""
+    def stop(self, immediately: bool = False) -> None:
+        """Fast shutdown, awaited; killed if it does not end. `immediately` leaves all that a later start has to recover."""
         if self._process is not None:
             if self._process.poll() is None:
-                self._process.send_signal(2)
+                self._process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
                 try:
                     self._process.wait(_STOP_SECONDS)
                 except subprocess.TimeoutExpired:
@@ -121,12 +122,12 @@ class EmbeddedPostgres:
         pid = int(pid_file.read_text().splitlines()[0])
         command_line = Path(f"/proc/{pid}/cmdline")
         if command_line.exists() and str(self._data).encode() in command_line.read_bytes():
-            os.kill(pid, 2)
+            os.kill(pid, signal.SIGINT)
             deadline = time.monotonic() + _STOP_SECONDS
             while command_line.exists() and time.monotonic() < deadline:
                 time.sleep(0.1)
             if command_line.exists():
-                os.kill(pid, 9)
+                os.kill(pid, signal.SIGKILL)
                 time.sleep(0.2)
         pid_file.unlink(missing_ok=True)
 

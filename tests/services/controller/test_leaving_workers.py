@@ -58,6 +58,7 @@ async def test_a_worker_does_not_leave_while_steps_wait_for_it_and_leaves_after_
     assert plane.value(UNHARMED)
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_told_to_drain_finishes_its_step_and_leaves(plane: ControlPlane) -> None:
     plane.start_controller()
     worker = plane.start_worker(TOY_ROW_SECONDS="4")

@@ -14,7 +14,7 @@ from shared.operations.restore import restore
 from tests.shared.operations.systems import new_database
 from tests.support.control_plane import ControlPlane, toy_spec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HALF_DONE = (
     "SELECT count(*) FILTER (WHERE state = 'succeeded') >= 2 AND count(*) FILTER (WHERE state = 'running') > 0 "

@@ -13,6 +13,7 @@ import httpx2
 
 from services.cli.embedded.state import StateFolder
 from shared.domain.errors import MultifacetError
+from shared.settings.secrets import environment_secret
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -22,11 +23,12 @@ class Unreachable(MultifacetError):
 
 
 class ApiClient:
-    """Base URL and key come from MULTIFACET_URL and MULTIFACET_API_KEY, else from the system that runs on this machine."""
+    """Base URL and key come from MULTIFACET_URL and MULTIFACET_API_KEY (or the file MULTIFACET_API_KEY_FILE), else from the
+    system that runs on this machine. Raises SecretUnreadable."""
 
     def __init__(self, url: str | None = None, key: str | None = None) -> None:
         self.url = (url or os.environ.get("MULTIFACET_URL", "").strip() or _local_url()).rstrip("/")
-        key = key or os.environ.get("MULTIFACET_API_KEY", "").strip()
+        key = key or environment_secret("MULTIFACET_API_KEY")
         headers = {"authorization": f"Bearer {_checked(key)}"} if key else {}
         with self._told():
             self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)

@@ -74,6 +74,10 @@ if part confinement; then
   python3 tests/compose/confinement.py
 fi
 
+echo "== the commands with which the runbook begins"
+docker compose exec -T api multifacet pools
+docker compose exec -T api multifacet jobs
+
 one_job() {
 echo "== submit by curl"
 curl --silent --show-error --fail "${auth[@]}" --header 'content-type: application/json' --dump-header "$work/headers" \

@@ -24,6 +24,8 @@ OUTWARD = {*WORKERS, *LAUNCHERS, "api"}
 
 LAUNCHER_VARIABLES = {"MULTIFACET_URL", "MULTIFACET_GPU_HOST", "MULTIFACET_MODELS_FOLDER", "MULTIFACET_HEALTH_FILE"}
 PROVIDER_VARIABLES = {"MULTIFACET_SIMULATOR_URL"}
+COMMAND_VARIABLES = {"MULTIFACET_URL", "MULTIFACET_API_KEY_FILE"}
+"""What `multifacet` reads, typed inside the api's container."""
 
 
 def environment(name: str) -> dict[str, str]:
@@ -185,7 +187,7 @@ def test_every_variable_of_ours_is_a_setting(name: str) -> None:
             assert variable in known
         elif name in LAUNCHERS:
             assert variable in LAUNCHER_VARIABLES | {"MULTIFACET_LAUNCHER_TOKEN_FILE"}
-        elif variable not in PROVIDER_VARIABLES:
+        elif variable not in PROVIDER_VARIABLES | (COMMAND_VARIABLES if name == "api" else set()):
             assert variable.removeprefix(ENVIRONMENT_PREFIX).lower() in Settings.model_fields
 
 

@@ -28,6 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/proxy":
             self.send_response(502)
             body = b"<html>Bad gateway</html>"
+        elif self.path == "/authorization":
+            self.send_response(200)
+            body = self.headers["Authorization"].encode()
         else:
             self.send_response(200)
             body = CONTENT
@@ -77,6 +80,16 @@ def test_a_download_that_breaks_off_leaves_no_file_of_that_name(client: ApiClien
 def test_an_answer_that_is_no_problem_document_is_shown_with_its_status(client: ApiClient) -> None:
     with pytest.raises(MultifacetError, match=r"502.*Bad gateway"):
         client.get("/proxy")
+
+
+def test_the_key_may_lie_in_a_file(client: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    file.write_text("mf_of-a-file\n")
+    monkeypatch.setenv("MULTIFACET_API_KEY_FILE", str(file))
+    assert ApiClient(client.url).content("/authorization") == b"Bearer mf_of-a-file"
+    file.unlink()
+    with pytest.raises(MultifacetError, match=rf"MULTIFACET_API_KEY_FILE cannot be used: {file} cannot be read"):
+        ApiClient(client.url)
 
 
 def test_an_absent_api_is_named_with_what_to_set() -> None:

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
 from services.cli.embedded.postgres import EmbeddedPostgres
 from services.cli.embedded.state import StateFolder
+from shared.metadata.engine import connection_string
 from shared.settings import Settings, get_settings
 from shared.settings.start_up import starting
 
@@ -16,11 +19,13 @@ def administered_settings(state: StateFolder | None = None) -> Iterator[Settings
     """Settings whose database answers while the block runs: MULTIFACET_DATABASE_URL where it is set; else the database of the
     one-machine system, which is started for the block where the system does not run.
 
-    Raises CannotStart for settings that cannot be used, and MultifacetError where the state folder cannot be.
+    Raises CannotStart for settings that cannot be used and a database that does not answer, and MultifacetError where the state
+    folder cannot be.
     """
     if os.environ.get("MULTIFACET_DATABASE_URL"):
         with starting():
             settings = get_settings()
+            psycopg.connect(connection_string(settings.database_url), connect_timeout=10).close()
         yield settings
         return
     state = state or StateFolder()

@@ -9,6 +9,7 @@ import structlog
 
 from shared.metadata.engine import connection_string
 from shared.metadata.patience import PATIENCE_SECONDS, PatientConnection
+from shared.telemetry.logs import error_place
 
 Result = TypeVar("Result")
 _log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class DurableConnection:
                 except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
                     await self._drop()
                     if failures == 0:
-                        _log.warning("database_unreachable", connection=self._name, error=str(error)[:300])
+                        _log.warning("database_unreachable", connection=self._name, error=error_place(error))
                     failures += 1
                     await asyncio.sleep(min(_LONGEST_PAUSE, 0.05 * 2.0**failures))
                 except asyncio.CancelledError:

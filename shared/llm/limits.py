@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from shared.llm.database import DurableConnection
 from shared.metadata.patience import PATIENCE_SECONDS
+from shared.telemetry.logs import error_place
 
 _log = structlog.get_logger(__name__)
 
@@ -152,7 +153,7 @@ class Permits:
                     args=[self._request_rate, self._token_rate, requests, tokens, self._worker, _WORKER_SECONDS],
                 )
             except (RedisError, OSError, TimeoutError) as error:
-                _log.warning("limits_without_redis", error=str(error)[:200], live_workers=self._live_workers)
+                _log.warning("limits_without_redis", error=error_place(error), live_workers=self._live_workers)
                 self._redis_retry_at = time.monotonic() + _RETRY_REDIS_SECONDS
                 # Counted anew: a worker that started during the outage never heard of the others from Redis.
                 self._live_workers = max(self._live_workers, await self._count_workers())

@@ -82,11 +82,13 @@ def _path_fault(error: OSError) -> str | None:
 
 
 def _database_fault(error: Exception) -> str | None:
-    from sqlalchemy.exc import OperationalError, ProgrammingError  # a process without a database needs none of it
+    # A process without a database needs none of it.
+    import psycopg
+    from sqlalchemy.exc import OperationalError, ProgrammingError
 
     variable = f"{ENVIRONMENT_PREFIX}DATABASE_URL"
-    if isinstance(error, OperationalError):
-        said = " ".join(str(error.orig).split())
+    if isinstance(error, OperationalError | psycopg.OperationalError):
+        said = " ".join(str(error.orig if isinstance(error, OperationalError) else error).split())
         return f"the database cannot be used ({said}); start it, or correct {variable}"
     if isinstance(error, ProgrammingError) and type(error.orig).__name__ in _WITHOUT_SCHEMA:
         return f"the database that {variable} names has no tables of this version; run `multifacet migrate` first"

@@ -15,21 +15,12 @@ from restarts import DATA, Amiss, System, check, compose, wait_for_step
 OTHER_PROJECT = f"{os.environ['COMPOSE_PROJECT_NAME']}-restored"
 
 
-def administer(folder: Path, *command: str) -> None:
+def administer(folder: Path, command: str, *options: str) -> None:
     began = time.monotonic()
-    told = compose(
-        "run",
-        "--rm",
-        "--no-deps",
-        "--volume",
-        f"{folder}:/backups",
-        "controller",
-        "multifacet",
-        *command,
-        "/backups/one",
-    )
+    mount = f"{folder}:/backups"
+    told = compose("run", "--rm", *options, "--volume", mount, "controller", "multifacet", command, "/backups/one")
     lines = [line.strip() for line in told.splitlines() if line.strip()]
-    print(f"{command[0]} took {time.monotonic() - began:.1f} s: {lines[-1] if lines else 'said nothing'}", flush=True)
+    print(f"{command} took {time.monotonic() - began:.1f} s: {lines[-1] if lines else 'said nothing'}", flush=True)
 
 
 def main(url: str, folder: Path) -> int:
@@ -40,14 +31,13 @@ def main(url: str, folder: Path) -> int:
     reference = check(system.ended(ended), None)
     underway = system.submit(DATA, "under way at the backup")
     stage = wait_for_step(underway, "generation")
-    administer(folder, "backup")
-    administer(folder, "verify-backup")
+    administer(folder, "backup", "--no-deps")
+    administer(folder, "verify-backup", "--no-deps")
     compose("stop")
     print(f"the other job was in {stage}; this system is stopped", flush=True)
 
     os.environ["COMPOSE_PROJECT_NAME"] = OTHER_PROJECT
     try:
-        compose("up", "--detach", "--no-build", "postgres", "minio")
         administer(folder, "restore")
         began = time.monotonic()
         compose("up", "--detach", "--no-build")

@@ -237,6 +237,19 @@ def test_the_example_names_providers_that_can_be_read() -> None:
     assert "openai" in load_providers(FOLDER / "overlays" / "example" / file).providers
 
 
+def test_who_needs_a_key_of_others_is_given_it() -> None:
+    given = {
+        variable: {
+            pods.name
+            for pods in pods_of(rendered("base"))
+            if variable in {one["name"] for one in pods.container.get("env", [])}
+        }
+        for variable in ("HF_TOKEN", "MULTIFACET_PERSPECTIVE_KEY")
+    }
+    fetching = {"Deployment/curation", "Deployment/evaluation", "ScaledJob/training", "StatefulSet/model-server"}
+    assert given == {"HF_TOKEN": fetching, "MULTIFACET_PERSPECTIVE_KEY": {"Deployment/api", "Deployment/evaluation"}}
+
+
 def test_every_image_is_one_that_we_build_or_that_compose_runs() -> None:
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "infra/docker/Dockerfile").read_text(), re.MULTILINE))
     assert {"base", "torch"} <= targets

@@ -19,8 +19,8 @@ PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for na
 RUNBOOK = PAGES["runbook"]
 ALERTS = ROOT / "infra" / "prometheus" / "alerts.yml"
 
-_COMPOSE_COMMANDS = frozenset({"build", "exec", "logs", "ps", "restart", "run", "stop", "up"})
-_TAKES_A_VALUE = frozenset({"--project-name", "--scale", "--since", "--volume"})
+_COMPOSE_COMMANDS = frozenset({"build", "down", "exec", "logs", "ps", "restart", "run", "stop", "up"})
+_TAKES_A_VALUE = frozenset({"--profile", "--scale", "--since", "--volume"})
 _ONE_SERVICE = frozenset({"exec", "run"})
 """Compose commands whose further words are the command inside."""
 

@@ -19,6 +19,7 @@ from tests.support.servers import free_port
 API, WORKER = ("services.api",), ("shared.stages.worker", "--roles", "all")
 CONTROLLER, MIGRATE = ("services.controller",), ("services.cli", "migrate")
 CREATE_KEY = ("services.api", "create-key")
+RESTORE = ("services.cli", "restore", "a-folder")
 NO_DATABASE = f"postgresql+psycopg://someone:a-password@127.0.0.1:{free_port()}/nothing"
 
 
@@ -64,6 +65,7 @@ def started(module: tuple[str, ...], **settings: str) -> subprocess.CompletedPro
         ),
         (MIGRATE, {"MULTIFACET_DATABASE_URL": NO_DATABASE}, "Connection refused"),
         (CREATE_KEY, {"MULTIFACET_DATABASE_URL": NO_DATABASE}, "MULTIFACET_DATABASE_URL"),
+        (RESTORE, {"MULTIFACET_DATABASE_URL": NO_DATABASE}, "start it, or correct MULTIFACET_DATABASE_URL"),
     ],
 )
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from services.autoscaler.breaker import StartBreaker
 from services.autoscaler.engine import DockerEngine, EngineUnreachable
 from services.autoscaler.groups import Group, grouped
 from shared.domain.errors import InputRefused
-from shared.domain.pools import PoolDemand, desired_workers, within_free_gpus
+from shared.domain.pools import PoolDemand, desired_workers, within_free_gpus, without_free_slot
 from shared.metadata.repositories.pools import GroupRow, PoolRepository
 from shared.settings import Settings
 from shared.telemetry import heartbeat
@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 
 _SAVE_SECONDS = 10.0
 """What has not changed is written again after so long, for people see when the autoscaler was last heard of."""
+
+FULL_SECONDS = 30.0
+"""Where steps wait for so long while no worker has room for one, another is started. More than a worker takes to start."""
 
 _QUIET = 2
 """The pause between two looks is so many times longer while no step waits."""
@@ -40,6 +43,7 @@ class Autoscaler:
         self._sessions = sessions
         self._engine = engine
         self._breakers: dict[str, StartBreaker] = {}
+        self._full_since: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._saved: tuple[list[GroupRow], float] | None = None
         self._quiet = False
@@ -90,6 +94,7 @@ class Autoscaler:
             minimum=group.minimum,
             maximum=group.maximum,
         )
+        wanted = self._relieved(group, demand, wanted, now)
         desired = within_free_gpus(wanted, group.running, free_gpus, gpus_per_worker=1)
         detail = "" if desired == wanted else f"no GPU of {group.gpu_host} is free for more"
         missing = desired - group.running
@@ -115,6 +120,17 @@ class Autoscaler:
             paused_seconds=max(0.0, breaker.paused_until - now) if breaker.paused(now) else None,
             detail=detail,
         )
+
+    def _relieved(self, group: Group, demand: list[PoolDemand], wanted: int, now: float) -> int:
+        """One more than run where the steps that wait have had no slot for a while: they are few for their number to ask for a
+        worker, and those that there are take none."""
+        if wanted > group.running or not without_free_slot(demand, group.roles):
+            self._full_since.pop(group.name, None)
+            return wanted
+        if now - self._full_since.setdefault(group.name, now) < FULL_SECONDS:
+            return wanted
+        self._full_since[group.name] = now
+        return max(wanted, min(group.maximum, group.running + 1))
 
     async def _start(self, group: Group, container_id: str, breaker: StartBreaker, now: float) -> bool:
         try:

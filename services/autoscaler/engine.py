@@ -25,6 +25,8 @@ STEPS_LABEL = "multifacet.steps"
 GPU_HOST_LABEL = "multifacet.gpu-host"
 """Machine whose GPUs the group's workers lease, one step a GPU."""
 _PROJECT_LABEL = "com.docker.compose.project"
+_NO_ONE_OFF = "com.docker.compose.oneoff=False"
+"""Compose gives the containers of `docker compose run` the labels of their service."""
 
 _EXIT_STATUS = re.compile(r"\((\d+)\)")
 _SECONDS = aiohttp.ClientTimeout(total=20)
@@ -62,7 +64,7 @@ class DockerEngine:
         """`url` is http://host:port or unix:///path; with `project` only containers of that Compose project are seen."""
         self._path = url.removeprefix("unix://") if url.startswith("unix://") else None
         self._base = "http://engine" if self._path else url.rstrip("/")
-        self._labels = [ROLES_LABEL, *([f"{_PROJECT_LABEL}={project}"] if project else [])]
+        self._labels = [ROLES_LABEL, *([f"{_PROJECT_LABEL}={project}", _NO_ONE_OFF] if project else [])]
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:

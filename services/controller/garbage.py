@@ -1,5 +1,5 @@
-"""Duty: forget workers that fell silent, doorbells that nobody could ring, LLM answers past their time to live, and what else
-is past its age."""
+"""Duty: forget workers and GPUs that fell silent, doorbells that nobody could ring, LLM answers past their time to live, and
+what else is past its age."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ import structlog
 
 from services.controller.state import ControllerState
 from shared.llm.cache import purge_expired
+from shared.metadata.repositories.gpu_slots import GpuSlotRepository
 from shared.metadata.repositories.scheduling import SchedulingRepository
 from shared.metadata.repositories.workers import WorkerRepository
 from shared.operations.garbage import Ages, Collector, Unknown
@@ -17,6 +18,9 @@ _log = structlog.get_logger(__name__)
 
 _OUTBOX_SECONDS = 600.0
 """Long after a doorbell in the outbox has been replaced by a newer one."""
+
+_GPU_SECONDS = 86_400.0
+"""A device that no worker and no launcher has told of for so long is none any more; it is known again once one does."""
 
 _PURGE_SECONDS = 3600.0
 """Between two looks for expired answers: their time to live is counted in days."""
@@ -34,6 +38,7 @@ async def collect(state: ControllerState) -> None:
     async with state.sessions() as session, session.begin():
         silent = await WorkerRepository(session).remove_silent(2 * lease)
         await SchedulingRepository(session).remove_old_doorbells(_OUTBOX_SECONDS)
+        await GpuSlotRepository(session).forget(_GPU_SECONDS)
     if silent:
         _log.warning("workers_forgotten", count=silent)
     if state.purged_at is None or time.monotonic() - state.purged_at >= _PURGE_SECONDS:

@@ -36,6 +36,11 @@ def desired_workers(
     return max(minimum, min(maximum, math.ceil(steps / steps_per_worker)))
 
 
+def without_free_slot(demand: Iterable[PoolDemand], roles: Collection[str]) -> bool:
+    """Whether steps of one of these roles wait and no live worker has room for them: each works at something long, or drains."""
+    return any(pool.ready > 0 and pool.running >= pool.slots for pool in demand if pool.pool in roles)
+
+
 def within_free_gpus(desired: int, running: int, free_gpus: int | None, gpus_per_worker: int) -> int:
     """No more workers than those that run and those that the free GPUs could feed: another would only wait for a GPU that a model
     server or a training has. `free_gpus` None: it is not known how many there are."""

@@ -60,10 +60,12 @@ async def back_up(database_url: str, store: ArtifactStore, folder: Path) -> Back
         require_known_revision(database_url, revision)
         taken_at = await whole_database.taken_at(connection)
         shapes = await whole_database.tables(connection)
-        tables = [await _dump(connection, table, folder) for table in shapes]
+        dumps = [await _dump(connection, table, folder) for table in shapes]
         sequences = await whole_database.sequences(connection)
         named = await whole_database.named_objects(connection, shapes)
         await whole_database.end_snapshot(connection)
+        # Read again only now: the server ends a transaction that says nothing for long.
+        tables = [await asyncio.to_thread(_described, dump, folder) for dump in dumps]
         found = await side_by_side(named, partial(_copy, store, folder))
         checkpoints, torn = await _copy_checkpoints(store, folder)
     objects = sorted(
@@ -107,14 +109,23 @@ def _make_room(folder: Path) -> None:
     (folder / "objects").mkdir()
 
 
-async def _dump(connection: Connection, table: TableShape, folder: Path) -> TableFile:
+async def _dump(connection: Connection, table: TableShape, folder: Path) -> tuple[TableShape, int]:
+    """Write a table's rows; returns how many there are."""
     rows = 0
-    path = folder / "database" / f"{table.name}.gz"
-    with gzip.open(path, "wb", compresslevel=_GZIP_LEVEL) as sink:
+    with gzip.open(_dump_path(folder, table), "wb", compresslevel=_GZIP_LEVEL) as sink:
         async for piece in whole_database.copy_out(connection, table):
             rows += piece.count(b"\n")  # a line break within a value is written as \n
             sink.write(piece)
-    return TableFile(table.name, table.columns, rows, await asyncio.to_thread(file_sha256, path))
+    return table, rows
+
+
+def _dump_path(folder: Path, table: TableShape) -> Path:
+    return folder / "database" / f"{table.name}.gz"
+
+
+def _described(dump: tuple[TableShape, int], folder: Path) -> TableFile:
+    table, rows = dump
+    return TableFile(table.name, table.columns, rows, file_sha256(_dump_path(folder, table)))
 
 
 async def _copy(store: ArtifactStore, folder: Path, item: NamedObject) -> NamedObject | Lost:

@@ -5,12 +5,13 @@ import asyncio
 import gzip
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from alembic import command
 
+from shared.artifacts.layout import MUTABLE_NAMES
 from shared.artifacts.protocol import ArtifactStore
-from shared.metadata.engine import connect, migration_config
+from shared.metadata.engine import migration_config
 from shared.metadata.repositories import whole_database
 from shared.metadata.repositories.whole_database import Connection, NamedObject, TableShape
 from shared.operations.backup import side_by_side
@@ -35,14 +36,16 @@ async def restore(database_url: str, store: ArtifactStore, folder: Path) -> Back
     """
     manifest, objects = await asyncio.to_thread(verify, folder)
     require_known_revision(database_url, manifest.schema_revision)
-    async with await connect(database_url, "multifacet-restore") as connection:
+    async with whole_database.restoring(database_url) as connection:
         await _require_empty(connection)
         await _require_empty_store(store, objects)
     await side_by_side(objects, partial(_put, store, folder))
     await asyncio.to_thread(_make_schema, database_url, manifest.schema_revision)
-    async with await connect(database_url, "multifacet-restore") as connection:
+    async with whole_database.restoring(database_url) as connection:
         await _load(connection, folder, manifest, objects)
     await asyncio.to_thread(command.upgrade, migration_config(database_url), "head")
+    async with whole_database.restoring(database_url) as connection:
+        await whole_database.analyze(connection)
     return manifest
 
 
@@ -91,7 +94,7 @@ def _make_schema(database_url: str, revision: str) -> None:
 
 
 async def _current(database_url: str) -> str | None:
-    async with await connect(database_url, "multifacet-restore") as connection:
+    async with whole_database.restoring(database_url) as connection:
         return await whole_database.schema_revision(connection)
 
 
@@ -107,11 +110,11 @@ async def _load(connection: Connection, folder: Path, manifest: BackupManifest, 
             )
         await whole_database.empty(connection, shapes)
         for shape in shapes:
-            if shape.name in by_name:
+            if shape.name in by_name and shape.name not in whole_database.OF_PROCESSES:
                 await _load_table(connection, folder, by_name[shape.name])
         await whole_database.set_sequences(connection, manifest.sequences)
-        await whole_database.correct_artifacts(connection, objects)
-    await whole_database.analyze(connection)
+        rewritten = [item for item in objects if PurePosixPath(item.key).name in MUTABLE_NAMES]
+        await whole_database.correct_artifacts(connection, rewritten)
 
 
 async def _load_table(connection: Connection, folder: Path, table: TableFile) -> None:

@@ -83,6 +83,7 @@ class LeaseKeeper:
         self._now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
+        self._preempting = False
         self.told_to_leave = asyncio.Event()
         """Set when somebody asked for this worker's place in the table of workers."""
         self._worked_at = time.monotonic()
@@ -100,6 +101,8 @@ class LeaseKeeper:
     def add(self, claim: Claim) -> Lease:
         lease = Lease(claim)
         self._leases[claim.attempt_id] = lease
+        if self._preempting:  # it was being claimed while this process was told to end
+            lease.request_stop(EndKind.PREEMPTED)
         return lease
 
     def remove(self, lease: Lease) -> None:
@@ -139,6 +142,13 @@ class LeaseKeeper:
         """Tell the controller that this worker takes no more steps."""
         self.draining = True
         self._now.set()
+
+    def preempt(self) -> None:
+        """Drain, and ask all steps to end, those too whose claim is under way: this process was told to end."""
+        self.drain()
+        self._preempting = True
+        for lease in self.leases:
+            lease.request_stop(EndKind.PREEMPTED)
 
     async def may_leave(self, minimum: int) -> bool:
         """Whether this idle worker is one too many; from then on it gets no more steps. False where the database does not

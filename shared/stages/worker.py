@@ -31,7 +31,6 @@ from shared.llm.providers import load_providers
 from shared.metadata.engine import create_engine, parse_url, session_factory
 from shared.queue.doorbell_worker import DoorbellWorker
 from shared.queue.lease import LeaseKeeper
-from shared.queue.retry_policy import EndKind
 from shared.settings import Settings, get_settings
 from shared.settings.secrets import adopt_secret_files
 from shared.settings.start_up import ended_in_words, starting
@@ -227,9 +226,7 @@ class Worker:
             return
         self._leaves = True
         _log.info("worker_leaves", running=len(self._keeper.leases))
-        self._keeper.drain()
-        for lease in self._keeper.leases:
-            lease.request_stop(EndKind.PREEMPTED)
+        self._keeper.preempt()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -53,9 +53,26 @@ SITUATIONS: list[tuple[str, dict[str, str], dict[str, str], dict[str, str]]] = [
     ),
     (
         "MultifacetPoolWithoutWorkers",
-        {"pool": "training"},
-        {'multifacet_pool_ready_steps{pool="training"}': "1x90", 'multifacet_pool_slots{pool="training"}': "0x90"},
+        {"pool": "generation"},
+        {'multifacet_pool_ready_steps{pool="generation"}': "1x90", 'multifacet_pool_slots{pool="generation"}': "0x90"},
         {'multifacet_pool_ready_steps{pool="training"}': "1x90", 'multifacet_pool_slots{pool="training"}': "1x90"},
+    ),
+    (
+        # Its worker has left: that alone is no fault while every GPU is taken.
+        "MultifacetTrainingsWaitForGpus",
+        {},
+        {
+            'multifacet_pool_ready_steps{pool="training"}': "1x90",
+            'multifacet_pool_slots{pool="training"}': "0x90",
+            'multifacet_steps{pool="training", state="ready"}': "2x90",
+            'multifacet_gpu_slots{holder="free"}': "0x90",
+            'multifacet_gpu_slots{holder="server"}': "2x90",
+        },
+        {
+            'multifacet_steps{pool="training", state="ready"}': "2x90",
+            'multifacet_gpu_slots{holder="free"}': "1x90",
+            'multifacet_gpu_slots{holder="server"}': "1x90",
+        },
     ),
     (
         "MultifacetStepsWaitLong",

@@ -21,6 +21,9 @@ _LONGEST_SOCKET_FOLDER = 80
 
 _STOP_SECONDS = 20
 
+_RECOVERY_SECONDS = 600
+"""After a crash the server reads what was written last before it answers: to end it then would only begin that anew."""
+
 
 class EmbeddedPostgres:
     """One server over `folder/data`, reached by a Unix socket only, with the database `multifacet`."""
@@ -139,7 +142,8 @@ class EmbeddedPostgres:
             try:
                 psycopg.connect(self._dsn("postgres")).close()
             except psycopg.OperationalError as error:
-                if time.monotonic() > deadline:
+                recovers = "starting up" in str(error) and time.monotonic() < deadline + _RECOVERY_SECONDS
+                if time.monotonic() > deadline and not recovers:
                     self.stop()
                     raise MultifacetError(
                         f"PostgreSQL did not answer within {timeout_seconds} s ({error}); see {self._log}"

@@ -114,6 +114,17 @@ class GpuSlotRepository:
             await self._call_waiting()
         return freed
 
+    async def forget(self, seconds: float) -> int:
+        """Forget free devices that nobody has told of for so long: their machine, or their pod, is gone. Returns how many."""
+        rows = await self._session.execute(
+            sa.text(
+                "DELETE FROM gpu_slot WHERE holder IS NULL AND seen_at < now() - make_interval(secs => :seconds) "
+                "RETURNING device"
+            ),
+            {"seconds": seconds},
+        )
+        return len(rows.all())
+
     async def _call_waiting(self) -> None:
         await self._session.execute(
             sa.text(

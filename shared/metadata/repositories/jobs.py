@@ -336,10 +336,17 @@ class JobRepository:
         return {stage.name: msgspec.convert(stage.ledger, Ledger) for stage in await self.stages(job_id)}
 
     async def _removed(self, project_id: str, spec: str) -> str | None:
-        """What a spec, as JSON, names in vain: a job whose artifacts were removed. From now on nothing that it names is."""
+        """What a spec, as JSON, names in vain: a job whose artifacts were removed, an upload that is not there. From now on
+        nothing that it names is removed."""
         retention = RetentionRepository(self._session)
         await retention.hold_references()
-        gone = await retention.removed_references(project_id, named_identifiers(spec))
+        named = named_identifiers(spec)
+        if lost := await retention.unknown_uploads(project_id, named):
+            return (
+                f"the uploaded {', '.join(lost)} is not there, or not any more (MULTIFACET_RETENTION_UPLOADS_SECONDS); upload "
+                "the file again and name the new id"
+            )
+        gone = await retention.removed_references(project_id, named)
         if not gone:
             return None
         return (

@@ -196,8 +196,11 @@ _GPUS = """
 """
 
 _DATABASE = """
-    SELECT (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float FROM job WHERE state = 'queued')
-               AS oldest_queued,
+    SELECT (SELECT coalesce(extract(epoch FROM now() - min(coalesce(queued.at, job.created_at))), 0)::float
+            FROM job LEFT JOIN LATERAL (
+                SELECT max(event.created_at) AS at FROM event WHERE event.job_id = job.id AND event.type = 'job.state'
+            ) AS queued ON true
+            WHERE job.state = 'queued') AS oldest_queued,
            (SELECT count(*) FROM outbox) AS outbox_rows,
            (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float FROM outbox) AS outbox_oldest,
            EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1

@@ -26,8 +26,12 @@ _NAMED = f"regexp_matches(spec::text, '{NAMED_IDENTIFIER}', 'g')"
 _NAMED_BY_LIVING = f"(SELECT ({_NAMED})[1] FROM job WHERE settled_at IS NULL)"
 """Ids that the spec of a job names that has not ended and settled."""
 
-_NAMED_BY_KEPT = f"(SELECT ({_NAMED})[1] FROM job WHERE artifacts_removed_at IS NULL)"
-"""Ids that the spec of a job names whose artifacts are kept."""
+_NAMED_BY_KEPT = f"""
+    (SELECT ({_NAMED})[1] FROM job WHERE artifacts_removed_at IS NULL AND NOT (
+        state IN {_ENDED} AND settled_at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
+            SELECT FROM artifact WHERE artifact.job_id = job.id AND artifact.kind NOT IN ('manifest', 'report', 'card'))))
+"""
+"""Ids that the spec of a job names whose artifacts are kept. A job that ended long ago and made nothing keeps nothing."""
 
 _REMOVABLE = """
     artifact.removed_at IS NULL AND artifact.kind NOT IN ('manifest', 'report', 'card')
@@ -181,6 +185,16 @@ class RetentionRepository:
             {"project_id": project_id, "ids": list(identifiers)},
         )
         return list(rows.scalars())
+
+    async def unknown_uploads(self, project_id: str, identifiers: Collection[str]) -> Sequence[str]:
+        """Those of the identifiers that name uploads which the project does not have, sorted."""
+        uploads = sorted(one for one in identifiers if one.startswith("file_"))
+        rows = await self._session.execute(
+            sa.text("SELECT id FROM uploaded_file WHERE project_id = :project_id AND id = ANY(:ids)"),
+            {"project_id": project_id, "ids": uploads},
+        )
+        known = set(rows.scalars())
+        return [one for one in uploads if one not in known]
 
     async def count_old_events(self, seconds: float) -> int:
         """Events that `remove_old_events` would remove."""

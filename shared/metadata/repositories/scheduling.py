@@ -312,8 +312,10 @@ class SchedulingRepository:
                         AND job.id = step.job_id AND job.state = ANY(:active)
                     RETURNING step.id, step.job_id, step.shard, step.queue, step.dispatch_no, job.trace, stage.name AS stage
                 ), rows AS (
-                    INSERT INTO outbox (step_id, dispatch_no, queue, trace)
-                    SELECT rung.id, rung.dispatch_no, rung.queue, rung.trace FROM rung
+                    -- A doorbell that replaces one that could not be published is as old as that.
+                    INSERT INTO outbox (step_id, dispatch_no, queue, trace, created_at)
+                    SELECT rung.id, rung.dispatch_no, rung.queue, rung.trace,
+                           coalesce((SELECT min(created_at) FROM outbox WHERE step_id = rung.id), now()) FROM rung
                     JOIN unnest(CAST(:ids AS text[])) WITH ORDINALITY AS given(id, place) USING (id) ORDER BY place
                 )
                 SELECT job_id, stage, shard FROM rung ORDER BY job_id, stage, shard
@@ -641,9 +643,15 @@ class SchedulingRepository:
         return "job.cost", dict(cost.one()._mapping)
 
     async def remove_old_doorbells(self, seconds: float) -> None:
-        """Doorbells nobody could publish for so long are rung anew anyway."""
+        """Doorbells of that age that mean nothing any more: one that is still to be rung stays, and tells how long it waits."""
         await self._session.execute(
-            sa.text("DELETE FROM outbox WHERE created_at < now() - make_interval(secs => :seconds)"),
+            sa.text(
+                """
+                DELETE FROM outbox WHERE created_at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
+                    SELECT FROM step WHERE step.id = outbox.step_id AND step.state = 'dispatched'
+                        AND step.dispatch_no = outbox.dispatch_no)
+                """
+            ),
             {"seconds": seconds},
         )
 

@@ -22,6 +22,12 @@ FILLED_BY_ITSELF = frozenset(
 )
 """Tables that a system that nobody has used yet may have rows in."""
 
+OF_PROCESSES = frozenset({"worker", "worker_group"})
+"""Tables that say which processes there are: those of the system that was backed up say nothing of the one that is restored."""
+
+_PATIENCE_SECONDS = 3600.0
+"""One statement may copy, check or count a whole table."""
+
 Connection = psycopg.AsyncConnection
 
 
@@ -48,8 +54,15 @@ class OtherProcess(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def snapshot(url: str) -> AsyncIterator[Connection]:
     """A connection on which nothing named is removed from the store while the block runs. `begin_snapshot` opens the view."""
-    async with await connect(url, "multifacet-backup") as connection:
+    async with await connect(url, "multifacet-backup", _PATIENCE_SECONDS) as connection:
         await connection.execute(f"SELECT pg_advisory_lock_shared({NO_REMOVAL_LOCK})")
+        yield connection
+
+
+@asynccontextmanager
+async def restoring(url: str) -> AsyncIterator[Connection]:
+    """A connection for loading a backup."""
+    async with await connect(url, "multifacet-restore", _PATIENCE_SECONDS) as connection:
         yield connection
 
 

@@ -1,9 +1,12 @@
 """The loop against the engine of the one-machine mode and a real database: real processes are started, nothing is ever ended."""
 
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +18,7 @@ from services.cli.embedded.engine import ProcessEngine
 from services.cli.embedded.state import StateFolder
 from shared.metadata.engine import create_engine, session_factory
 from shared.metadata.repositories.pools import PoolRepository
+from shared.metadata.repositories.workers import WorkerRepository
 from shared.settings import Settings
 from tests.support.scheduling import Sessions, make_steps, submitted, unblock
 
@@ -70,7 +74,7 @@ async def sessions(postgres_url: str) -> AsyncIterator[Sessions]:
     engine = create_engine(postgres_url)
     yield session_factory(engine)
     async with engine.begin() as connection:
-        for table in ("outbox", "event", "attempt", "step", "stage", "job", "gpu_slot", "worker_group"):
+        for table in ("outbox", "event", "attempt", "step", "stage", "job", "gpu_slot", "worker_group", "worker"):
             await connection.execute(sa.text(f"DELETE FROM {table}"))
     await engine.dispose()
 
@@ -99,6 +103,27 @@ async def test_as_many_are_started_as_the_steps_want_and_all_is_written_down(
         async with sessions() as session:
             (shown,) = await PoolRepository(session).groups()
         assert (shown.name, shown.desired, shown.running, shown.maximum, shown.stale) == ("curation", 4, 4, 4, False)
+
+
+async def test_another_is_started_where_steps_wait_for_long_and_no_worker_has_room(
+    sessions: Sessions, machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = machine(steps="4")
+    await demand(sessions, 3)
+    async with DockerEngine(pool.engine.url, "") as engine:
+        autoscaler = Autoscaler(Settings(), sessions, engine)
+        for _ in range(3):
+            (row,) = await autoscaler.round()
+            assert (row.desired, pool.running()) == (1, 1), "one that has just been started has no slots yet"
+        monkeypatch.setattr("services.autoscaler.autoscaler.FULL_SECONDS", 0.0)
+        (row,) = await autoscaler.round()
+        assert (row.desired, row.running, pool.running()) == (2, 2, 2)
+        async with sessions() as session, session.begin():
+            await WorkerRepository(session).beat(
+                "roomy", host="here", process_id=1, roles=["curation"], slots=2, busy=0, draining=False
+            )
+        (row,) = await autoscaler.round()
+        assert (row.desired, pool.running()) == (1, 2), "there is room"
 
 
 async def test_what_has_not_changed_is_written_down_once_and_a_change_at_once(
@@ -169,6 +194,33 @@ async def test_gpus_that_a_model_server_has_are_not_waited_for(
         (row,) = await Autoscaler(Settings(), sessions, engine).round()
         assert (row.name, row.desired, pool.running()) == ("curation@big", 1, 1)
         assert "no GPU of big is free" in row.detail
+
+
+async def test_of_a_project_only_containers_that_are_no_passing_commands_are_asked_for() -> None:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(unquote(self.path))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    for project in ("", "ours"):
+        async with DockerEngine(f"http://127.0.0.1:{server.server_port}", project) as engine:
+            assert await engine.containers() == []
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert ["com.docker.compose.project=ours" in path for path in asked] == [False, True]
+    assert ["com.docker.compose.oneoff=False" in path for path in asked] == [False, True]
 
 
 async def test_a_container_that_is_not_ours_or_another_request_is_refused(machine: Callable[..., Machine]) -> None:

@@ -34,6 +34,21 @@ async def release(sessions: Sessions, holder: str) -> None:
         await GpuSlotRepository(session).release(holder)
 
 
+async def test_a_device_that_nobody_tells_of_any_more_is_forgotten_but_not_one_that_is_held(sessions: Sessions) -> None:
+    gone, held, told = [await machine(sessions, 1) for _ in range(3)]
+    await claim(sessions, held, 1, "server:a")
+    async with sessions() as session, session.begin():
+        await session.execute(
+            sa.text("UPDATE gpu_slot SET seen_at = now() - interval '2 days' WHERE host = ANY(:hosts)"),
+            {"hosts": [gone, held]},
+        )
+        assert await GpuSlotRepository(session).forget(86_400) == 1
+        left = await session.execute(
+            sa.text("SELECT host FROM gpu_slot WHERE host = ANY(:hosts)"), {"hosts": [gone, held, told]}
+        )
+        assert set(left.scalars()) == {held, told}
+
+
 async def test_many_at_once_never_get_one_device_twice_and_all_get_their_turn(sessions: Sessions) -> None:
     host = await machine(sessions, 3)
     in_use: set[int] = set()

@@ -51,6 +51,15 @@ async def test_an_empty_system_has_every_pool_and_no_age(sessions: Sessions) -> 
     assert 0 < found.database_connections <= found.database_connections_limit
 
 
+async def test_a_job_that_is_tried_again_is_queued_since_then(sessions: Sessions) -> None:
+    await submitted(sessions)
+    await change(sessions, "UPDATE job SET created_at = now() - interval '7 days'")
+    await change(sessions, "UPDATE event SET created_at = now() - interval '7 days'")
+    assert (await figures(sessions)).oldest_queued_seconds == pytest.approx(7 * 86_400, abs=60)
+    await change(sessions, "UPDATE event SET created_at = now() - interval '90 s' WHERE type = 'job.state'")
+    assert (await figures(sessions)).oldest_queued_seconds == pytest.approx(90, abs=60)
+
+
 async def test_steps_are_counted_by_pool_and_state_and_the_longest_wait_is_told(sessions: Sessions) -> None:
     job = await submitted(sessions)
     await make_steps(sessions, job, "curate", 1)

@@ -193,14 +193,20 @@ async def test_an_unanswered_doorbell_is_rung_again_and_the_old_one_is_stale(ses
         await session.execute(
             sa.text("UPDATE step SET dispatched_at = now() - interval '31 seconds' WHERE id = :id"), {"id": step_id}
         )
+        await session.execute(
+            sa.text("UPDATE outbox SET created_at = now() - interval '700 seconds' WHERE step_id = :id"),
+            {"id": step_id},
+        )
     (again,) = await candidates(sessions, job)
     async with sessions() as session, session.begin():
         scheduling = SchedulingRepository(session)
         assert (await scheduling.outstanding(30)).get("curation", 0) == 0
         await scheduling.dispatch([again])
+        await scheduling.remove_old_doorbells(600)
     async with sessions() as session, session.begin():
         bells = [bell for bell in await SchedulingRepository(session).doorbells(1000) if bell.step_id == step_id]
     assert [bell.dispatch_no for bell in bells] == [number + 1]
+    assert bells[0].waited_seconds >= 700, "nobody could publish the one before: it waits since then"
     assert await claim(sessions, (step_id, number)) is None
     assert await claim(sessions, (step_id, number + 1)) is not None
     async with sessions() as session, session.begin():

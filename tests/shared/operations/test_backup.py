@@ -18,7 +18,7 @@ from shared.artifacts.s3 import S3Store
 from shared.metadata.engine import migration_config
 from shared.metadata.repositories import whole_database
 from shared.operations.backup import back_up
-from shared.operations.backup_format import MANIFEST, BackupRefused, read_manifest, read_objects, verify
+from shared.operations.backup_format import MANIFEST, BackupRefused, file_sha256, read_manifest, read_objects, verify
 from shared.operations.restore import restore
 from shared.settings import Settings
 from tests.shared.operations.systems import PROJECT, SmallSystem, new_database, small_system
@@ -51,6 +51,23 @@ def untouched(untouched_url: str, tmp_path: Path) -> SmallSystem:
     return SmallSystem(untouched_url, DirectoryStore(tmp_path / "untouched"))
 
 
+async def test_nothing_is_read_again_while_the_snapshot_is_open(
+    saved: tuple[SmallSystem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends a transaction that says nothing for long, and a large table's file takes long to read."""
+    filled, _ = saved
+    states: set[object] = set()
+
+    def watched(path: Path) -> str:
+        states.update(filled.execute("SELECT state FROM pg_stat_activity WHERE application_name = 'multifacet-backup'"))
+        return file_sha256(path)
+
+    monkeypatch.setattr("shared.operations.backup.file_sha256", watched)
+    await back_up(filled.url, filled.store, tmp_path / "watched")
+    assert states == {("idle",)}
+    verify(tmp_path / "watched")
+
+
 @pytest.fixture
 def backup(saved: tuple[SmallSystem, Path], tmp_path: Path) -> Path:
     shutil.copytree(saved[1], tmp_path / "backup")
@@ -75,6 +92,28 @@ async def test_every_row_and_every_object_comes_back(
     assert verify(backup)[0] == made == await restore(fresh.url, fresh.store, backup)
     assert fresh.dump() == saved[0].dump()
     assert await fresh.content() == await saved[0].content()
+
+
+async def test_which_processes_there_were_does_not_come_back(
+    system: SmallSystem, fresh: SmallSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.execute(
+        "INSERT INTO worker_group (name, roles, minimum, maximum, desired, running, failures, detail) "
+        "VALUES ('curation', '{curation}', 0, 1, 1, 0, 0, '')"
+    )
+    await back_up(system.url, system.store, tmp_path / "backup")
+    limits: set[object] = set()
+    analyze = whole_database.analyze
+
+    async def watched(connection: whole_database.Connection) -> None:
+        found = await connection.execute("SELECT current_setting('idle_in_transaction_session_timeout')")
+        limits.update(await found.fetchall())
+        await analyze(connection)
+
+    monkeypatch.setattr(whole_database, "analyze", watched)
+    await restore(fresh.url, fresh.store, tmp_path / "backup")
+    assert fresh.execute("SELECT count(*) FROM worker_group") == [(0,)]
+    assert limits == {("1h",)}, "loading a large table takes longer than an answer may take elsewhere"
 
 
 async def test_numbers_go_on_where_they_were(system: SmallSystem, fresh: SmallSystem, tmp_path: Path) -> None:

@@ -184,6 +184,13 @@ async def test_what_a_living_job_names_stays_until_it_has_ended(shelf: Shelf) ->
         await shelf.job(None, train=[training])
 
 
+async def test_a_job_whose_upload_went_after_it_was_checked_is_refused(shelf: Shelf) -> None:
+    upload = await shelf.upload(60)
+    await shelf.collect(Ages(uploads=30 * DAY))
+    with pytest.raises(InputRefused, match=f"uploaded {upload.id} is not there, or not any more"):
+        await shelf.job(None, sources=[{"file": upload.id}])
+
+
 async def test_a_job_without_its_artifacts_is_not_taken_up_again(shelf: Shelf) -> None:
     job = await shelf.job(400, "failed")
     await shelf.artifact(job, "curate", "part-00000-1.parquet")
@@ -227,6 +234,16 @@ async def test_uploads_go_with_the_last_job_that_named_them(shelf: Shelf) -> Non
     removed = await shelf.collect(Ages(uploads=30 * DAY, artifacts=30 * DAY))
     assert {removal.subject for removal in removed} == {job.id, used.id}
     assert await shelf.keys() == {benched.key, young.key}
+
+
+async def test_a_job_that_ended_long_ago_and_made_nothing_keeps_no_upload(shelf: Shelf) -> None:
+    wrong, fresh, tried = [await shelf.upload(60) for _ in range(3)]
+    for days, upload in ((50, wrong), (2, fresh)):
+        job = await shelf.job(days, "failed", sources=[{"file": upload.id}])
+        await shelf.artifact(job, "curate", "index.json", kind="manifest")
+    await shelf.job(None, sources=[{"file": tried.id}])
+    removed = await shelf.collect(Ages(uploads=30 * DAY))
+    assert [removal.subject for removal in removed] == [wrong.id]
 
 
 async def test_checkpoints_go_a_while_after_their_job_has_ended_and_no_sooner(shelf: Shelf) -> None:

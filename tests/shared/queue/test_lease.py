@@ -50,6 +50,21 @@ async def test_a_cancel_stops_the_lease_without_losing_it(keeper: LeaseKeeper, s
     assert not lease.lost.is_set()
 
 
+async def test_a_step_that_was_being_claimed_as_its_process_was_told_to_end_is_told_too(
+    keeper: LeaseKeeper, sessions: Sessions
+) -> None:
+    _, early = await claimed(sessions)
+    _, late = await claimed(sessions)
+    before = keeper.add(early)
+    keeper.preempt()
+    after = keeper.add(late)
+    for lease in (before, after):
+        assert (lease.stop.is_set(), lease.lost.is_set(), lease.reason) == (True, False, EndKind.PREEMPTED)
+    assert keeper.draining
+    for lease in (before, after):
+        keeper.remove(lease)
+
+
 async def test_an_attempt_that_others_took_is_lost(keeper: LeaseKeeper, sessions: Sessions) -> None:
     _, taken = await claimed(sessions)
     async with sessions() as session, session.begin():

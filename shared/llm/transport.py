@@ -30,27 +30,53 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Transport:
-    """Posts JSON. `maximum_in_flight` sizes the connection pool."""
+class _Connections:
+    """One pool of connections and how many calls are open on it. Once retired it takes no new ones and ends with its last."""
 
-    def __init__(self, maximum_in_flight: int) -> None:
-        self._maximum_in_flight = maximum_in_flight
-        self._session: aiohttp.ClientSession | None = None
-
-    async def start(self) -> None:
-        """Open the session on the running loop."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._maximum_in_flight, limit_per_host=0, ttl_dns_cache=300, keepalive_timeout=60
-            ),
+    def __init__(self, most: int) -> None:
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=most, limit_per_host=0, ttl_dns_cache=300, keepalive_timeout=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "multifacet"},
         )
+        self.open_calls = 0
+        self.retired = False
+
+    async def leave(self) -> None:
+        """A call has ended."""
+        self.open_calls -= 1
+        if self.retired and not self.open_calls:
+            await self.session.close()
+
+
+class Transport:
+    """Posts JSON. `maximum_in_flight` sizes the connection pool.
+
+    After a call that was not answered in time new calls get new connections: whatever silenced one (a cable, a firewall that
+    forgot) may have silenced those that lie idle too, and each would cost the next call its whole time.
+    """
+
+    def __init__(self, maximum_in_flight: int) -> None:
+        self._maximum_in_flight = maximum_in_flight
+        self._connections: _Connections | None = None
+        self._retired: set[_Connections] = set()
+
+    async def start(self) -> None:
+        """Open the session on the running loop."""
+        self._connections = _Connections(self._maximum_in_flight)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close all connections; calls under way fail."""
+        for connections in (*self._retired, *([self._connections] if self._connections else [])):
+            await connections.session.close()
+        self._retired.clear()
+        self._connections = None
+
+    def _renew(self, silent: _Connections) -> None:
+        if silent is self._connections:
+            silent.retired = True
+            self._retired.add(silent)
+            self._connections = _Connections(self._maximum_in_flight)
 
     async def post(self, url: str, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Reply:
         """One try. Redirects are not followed: a job must not reach an address that the operator did not configure.
@@ -58,10 +84,12 @@ class Transport:
         Raises:
             TransportFailed: the connection failed, no complete answer came within `timeout_seconds`, or one without end.
         """
-        if self._session is None:
+        connections = self._connections
+        if connections is None:
             raise RuntimeError("the transport was not started")
+        connections.open_calls += 1
         try:
-            async with self._session.post(
+            async with connections.session.post(
                 url,
                 data=body,
                 headers=headers,
@@ -74,9 +102,14 @@ class Transport:
                     retry_after = parse_retry_after(response.headers.get("Retry-After"))
                 return Reply(response.status, retry_after, content)
         except TimeoutError as error:
+            self._renew(connections)
             raise TransportFailed(f"no answer within {timeout_seconds:.0f} s") from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             raise TransportFailed(f"{type(error).__name__}: {error}"[:300]) from error
+        finally:
+            await connections.leave()
+            if connections.session.closed:
+                self._retired.discard(connections)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -311,11 +311,13 @@ class SchedulingRepository:
                     WHERE step.id = ANY(:ids) AND step.state IN ('ready', 'dispatched') AND stage.id = step.stage_id
                         AND job.id = step.job_id AND job.state = ANY(:active)
                     RETURNING step.id, step.job_id, step.shard, step.queue, step.dispatch_no, job.trace, stage.name AS stage
+                ), earlier AS (
+                    SELECT step_id, min(created_at) AS created_at FROM outbox WHERE step_id = ANY(:ids) GROUP BY step_id
                 ), rows AS (
                     -- A doorbell that replaces one that could not be published is as old as that.
                     INSERT INTO outbox (step_id, dispatch_no, queue, trace, created_at)
-                    SELECT rung.id, rung.dispatch_no, rung.queue, rung.trace,
-                           coalesce((SELECT min(created_at) FROM outbox WHERE step_id = rung.id), now()) FROM rung
+                    SELECT rung.id, rung.dispatch_no, rung.queue, rung.trace, coalesce(earlier.created_at, now()) FROM rung
+                    LEFT JOIN earlier ON earlier.step_id = rung.id
                     JOIN unnest(CAST(:ids AS text[])) WITH ORDINALITY AS given(id, place) USING (id) ORDER BY place
                 )
                 SELECT job_id, stage, shard FROM rung ORDER BY job_id, stage, shard

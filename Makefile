@@ -129,7 +129,7 @@ SOAK_ROWS   ?= 65666
 SEED        ?= 1
 
 .PHONY: soak
-soak: environment $(BIN)/.dev ## 10,000 steps under faults, then the paper's size through the pipeline (SEED=, SOAK_STEPS=, SOAK_ROWS=); hours
+soak: environment $(BIN)/.dev ## 10,000 steps under faults, then the paper's size through the pipeline (SEED=, SOAK_STEPS=, SOAK_ROWS=); an hour
 	@status=0; $(RUN) benchmarks.soak --steps $(SOAK_STEPS) --faults $(SOAK_FAULTS) --seed $(SEED) || status=1; \
 	$(if $(filter-out 0,$(SOAK_ROWS)),$(RUN) benchmarks.soak_paper --rows $(SOAK_ROWS) || status=1;) exit $$status
 

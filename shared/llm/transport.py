@@ -31,7 +31,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class _Connections:
-    """One pool of connections and how many calls are open on it. Once retired it takes no new ones and ends with its last."""
+    """One pool of connections and how many calls are open on it."""
 
     def __init__(self, most: int) -> None:
         self.session = aiohttp.ClientSession(
@@ -40,13 +40,6 @@ class _Connections:
             headers={"User-Agent": "multifacet"},
         )
         self.open_calls = 0
-        self.retired = False
-
-    async def leave(self) -> None:
-        """A call has ended."""
-        self.open_calls -= 1
-        if self.retired and not self.open_calls:
-            await self.session.close()
 
 
 class Transport:
@@ -60,6 +53,7 @@ class Transport:
         self._maximum_in_flight = maximum_in_flight
         self._connections: _Connections | None = None
         self._retired: set[_Connections] = set()
+        """Pools that take no new calls; each is closed with its last one."""
 
     async def start(self) -> None:
         """Open the session on the running loop."""
@@ -74,7 +68,6 @@ class Transport:
 
     def _renew(self, silent: _Connections) -> None:
         if silent is self._connections:
-            silent.retired = True
             self._retired.add(silent)
             self._connections = _Connections(self._maximum_in_flight)
 
@@ -107,9 +100,10 @@ class Transport:
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             raise TransportFailed(f"{type(error).__name__}: {error}"[:300]) from error
         finally:
-            await connections.leave()
-            if connections.session.closed:
+            connections.open_calls -= 1
+            if connections in self._retired and not connections.open_calls:
                 self._retired.discard(connections)
+                await connections.session.close()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
